@@ -1,0 +1,347 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * core.c - the door: which of the siblings serves a request, and the lock.
+ *
+ * Everything that wants to see every operation is done here, on the path that
+ * takes the core's lock. System calls for mappings, copies and reports are
+ * made without it. Must never set errno: that is the front ends'.
+ */
+#include "core.h"
+
+#include "check.h"
+#include "heap.h"
+#include "hot.h"
+#include "init.h"
+#include "lock.h"
+#include "mapped.h"
+#include "options.h"
+#include "region.h"
+#include "thread.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* Rule 24: what is above fails at once; the total of the rest cannot wrap. */
+static bool core_too_large(size_t size)
+{
+	return size > PTRDIFF_MAX;
+}
+
+static size_t core_total(size_t size)
+{
+	return osmem_up(size, OSMEM_ALIGN) + OSMEM_META;
+}
+
+static void core_leave(void)
+{
+	osmem_unlock(&osmem_core_lock);
+}
+
+/* Option check: every so many operations, and where it fails the process. */
+static void core_tick(void)
+{
+	static int calls;
+	int every = osmem_option(OSMEM_OPT_CHECK);
+
+	if (likely(every == 0) || ++calls < every)
+		return;
+	calls = 0;
+	if (osmem_heap_check() + osmem_mapped_check() == 0)
+		return;
+	core_leave();
+	osmem_sys_abort();
+}
+
+static void core_enter(void)
+{
+	osmem_init();
+	osmem_lock(&osmem_core_lock);
+	core_tick();
+}
+
+/* --- allocating --- */
+
+/* *zero says whether the payload is known to be zero. */
+static void *core_map(size_t size, size_t alignment, bool *zero)
+{
+	size_t total = core_total(size);
+	struct osmem_span span;
+	struct block_meta *b;
+
+	*zero = false;
+	if (alignment > OSMEM_ALIGN)
+		total += alignment;
+	if (!osmem_span_map(total, &span))
+		return NULL;
+	core_enter();
+	b = osmem_mapped_enter(span, osmem_up(size, OSMEM_ALIGN), alignment);
+	core_leave();
+	if (b == NULL) {
+		osmem_span_unmap(span);
+		return NULL;
+	}
+	*zero = span.zero;
+	return osmem_block_payload(b);
+}
+
+/* A slab if its class is hot, else rules 7, 8, 10, 13, 24 and 28. */
+static void *core_get(size_t size, size_t alignment, size_t threshold,
+		      bool *zero)
+{
+	size_t extra = alignment > OSMEM_ALIGN ? alignment : 0;
+	struct block_meta *b;
+	void *slot;
+
+	*zero = false;
+	if (core_too_large(size) || extra > SIZE_MAX - core_total(size))
+		return NULL;
+	osmem_init();
+	slot = osmem_hot_alloc(size, alignment);
+	if (slot != NULL)
+		return slot;
+	if (core_total(size) + extra >= threshold)
+		return core_map(size, alignment, zero);
+	core_enter();
+	if (extra == 0)
+		b = osmem_heap_alloc(osmem_up(size, OSMEM_ALIGN));
+	else
+		b = osmem_heap_alloc_aligned(osmem_up(size, OSMEM_ALIGN),
+					     alignment);
+	core_leave();
+	if (b == NULL)
+		return core_map(size, alignment, zero);
+	return osmem_block_payload(b);
+}
+
+void *osmem_core_alloc(size_t size)
+{
+	bool zero;
+	void *p = core_get(size, OSMEM_ALIGN, OSMEM_MMAP_THRESHOLD, &zero);
+
+	if (p != NULL)
+		osmem_check_fill(p, size, OSMEM_FILL_FRESH);
+	return p;
+}
+
+void *osmem_core_alloc_zero(size_t size)
+{
+	size_t threshold = OSMEM_IS_REPLACEMENT ? OSMEM_MMAP_THRESHOLD :
+						  osmem_init_page_size();
+	bool zero;
+	void *p = core_get(size, OSMEM_ALIGN, threshold, &zero);
+
+	if (p != NULL && !zero)
+		memset(p, 0, size);
+	return p;
+}
+
+void *osmem_core_alloc_aligned(size_t size, size_t alignment)
+{
+	bool zero;
+	void *p;
+
+	if (alignment < OSMEM_ALIGN)
+		alignment = OSMEM_ALIGN;
+	p = core_get(size, alignment, OSMEM_MMAP_THRESHOLD, &zero);
+	if (p != NULL)
+		osmem_check_fill(p, size, OSMEM_FILL_FRESH);
+	return p;
+}
+
+/* --- locating --- */
+
+/* Lock. */
+static struct osmem_place core_locate(const void *ptr)
+{
+	struct osmem_place place = osmem_hot_locate(ptr);
+
+	if (place.found == OSMEM_FOUND_NOTHING)
+		place = osmem_heap_locate(ptr);
+	if (place.found == OSMEM_FOUND_NOTHING)
+		place = osmem_mapped_locate(ptr);
+	return place;
+}
+
+/* The place of a live block. Does not return if there is none. Lock. */
+static struct osmem_place core_live(const char *call, const void *ptr)
+{
+	struct osmem_place place = core_locate(ptr);
+
+	if (unlikely(place.found != OSMEM_FOUND_LIVE))
+		osmem_report_pointer(call, ptr, place);
+	return place;
+}
+
+static size_t core_size(struct osmem_place place)
+{
+	return place.slot != NULL ? place.slot_size : place.block->size;
+}
+
+void osmem_core_misuse(const char *call, const void *ptr)
+{
+	core_enter();
+	osmem_report_pointer(call, ptr, core_locate(ptr));
+}
+
+size_t osmem_core_usable(const char *call, const void *ptr)
+{
+	size_t size;
+
+	core_enter();
+	size = core_size(core_live(call, ptr));
+	core_leave();
+	return size;
+}
+
+/* --- freeing --- */
+
+/* Frees a located block and releases the lock. */
+static void core_release(struct osmem_place place)
+{
+	struct osmem_span span;
+
+	if (place.slot != NULL) {
+		core_leave();
+		osmem_thread_release(osmem_slab_of(place.slot),
+				     (void *)(uintptr_t)place.slot);
+	} else if (place.block->status == OSMEM_USED) {
+		osmem_heap_free(place.block);
+		core_leave();
+	} else {
+		span = osmem_mapped_leave(place.block);
+		core_leave();
+		osmem_span_unmap(span);
+	}
+}
+
+/* A slot of somebody else's: the usual free that is not the thread's own. */
+static bool core_free_slot(void *ptr)
+{
+	if (osmem_hot_locate(ptr).found != OSMEM_FOUND_LIVE)
+		return false;
+	osmem_thread_release(osmem_slab_of(ptr), ptr);
+	return true;
+}
+
+void osmem_core_free(const char *call, void *ptr)
+{
+	struct osmem_place place;
+
+	/* Most of the time of a free is waiting for the header. */
+	__builtin_prefetch(osmem_block_of(ptr), 1);
+	if (core_free_slot(ptr))
+		return;
+	core_enter();
+	place = core_live(call, ptr);
+	osmem_check_fill(ptr, core_size(place), OSMEM_FILL_FREED);
+	core_release(place);
+}
+
+/*
+ * A block is larger than was asked by the slack that could not be split off,
+ * by what a failed os_realloc has swallowed, or by its class.
+ */
+static bool core_was_asked(struct osmem_place place, size_t asked, size_t step)
+{
+	size_t most = osmem_up(asked, step) + OSMEM_META;
+
+	return asked <= core_size(place) &&
+	       (place.slot != NULL || place.block->size <= most ||
+		osmem_heap_is_swollen(place.block));
+}
+
+void osmem_core_free_sized(const char *call, void *ptr, size_t alignment,
+			   size_t asked, size_t step)
+{
+	struct osmem_place place;
+
+	core_enter();
+	place = core_live(call, ptr);
+	if (!core_was_asked(place, asked, step) ||
+	    (alignment != 0 && (uintptr_t)ptr % alignment != 0))
+		osmem_report_size(call, ptr, alignment, asked,
+				  core_size(place));
+	osmem_check_fill(ptr, core_size(place), OSMEM_FILL_FREED);
+	core_release(place);
+}
+
+/* --- resizing --- */
+
+/* Rules 18, 21, 22: into a new block, while the old one is still in use. */
+static int core_move(const char *call, void *ptr, size_t old, size_t size,
+		     void **out)
+{
+	bool zero;
+	void *p = core_get(size, OSMEM_ALIGN, OSMEM_MMAP_THRESHOLD, &zero);
+
+	if (p == NULL)
+		return ENOMEM;
+	memcpy(p, ptr, old < size ? old : size);
+	core_enter();
+	core_release(core_live(call, ptr));
+	*out = p;
+	return 0;
+}
+
+/* Rules 19 and 20. A block that shrinks may be beyond the threshold. */
+static bool core_resize(struct osmem_place place, size_t size)
+{
+	struct block_meta *b = place.block;
+
+	if (core_too_large(size))
+		return false;
+	if (place.slot != NULL)
+		return size <= place.slot_size && size >= place.slot_size / 2;
+	if (b->status != OSMEM_USED)
+		return false;
+	if (osmem_up(size, OSMEM_ALIGN) > b->size &&
+	    core_total(size) >= OSMEM_MMAP_THRESHOLD)
+		return false;
+	return osmem_heap_resize(b, osmem_up(size, OSMEM_ALIGN));
+}
+
+int osmem_core_realloc(const char *call, void *ptr, size_t size, void **out)
+{
+	struct osmem_place place;
+	size_t old;
+	bool done;
+
+	core_enter();
+	place = core_locate(ptr);
+	if (place.found == OSMEM_FOUND_FREE ||
+	    place.found == OSMEM_FOUND_FORMER) {
+		core_leave();
+		return EINVAL;
+	}
+	if (unlikely(place.found != OSMEM_FOUND_LIVE))
+		osmem_report_pointer(call, ptr, place);
+	old = core_size(place);
+	done = core_resize(place, size);
+	core_leave();
+	if (!done)
+		return core_move(call, ptr, old, size, out);
+	*out = ptr;
+	return 0;
+}
+
+bool osmem_core_trim(size_t pad)
+{
+	bool any;
+
+	core_enter();
+	any = osmem_heap_trim(pad);
+	core_leave();
+	return osmem_region_purge() || any;
+}
+
+bool osmem_core_has_started(void)
+{
+	bool started;
+
+	core_enter();
+	started = osmem_heap_first() != NULL ||
+		  osmem_mapped_totals().maps != 0 ||
+		  osmem_region_totals().committed != 0;
+	core_leave();
+	return started;
+}

@@ -1,0 +1,513 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * heap.c - the block heap.
+ *
+ * The blocks form one list in address order. A free block is in the set
+ * "fresh" (by address) from the moment it becomes free until the next search,
+ * which merges it with its free neighbours; from then on it is in "merged"
+ * (by address) and "ready" (by size, then address). So "merge everything
+ * first" costs what was freed since, nothing else is ever merged, and whether
+ * a neighbour is free is known without a look at its cold header. Guarded by
+ * the core's lock. Must never write into a payload, and never follow a header
+ * that it has not verified.
+ */
+#include "heap.h"
+
+#include "check.h"
+#include "heap_state.h"
+#include "stretch.h"
+#include "sys.h"
+
+OSMEM_VAR_DEFINED struct osmem_heap_state osmem_heap;
+
+/* --- the sets --- */
+
+/* Without memory for its keys a block is in no set: see heap_relist(). */
+static void heap_make_ready(struct block_meta *b)
+{
+	if (osmem_index_insert(&osmem_heap.merged, osmem_heap_place_key(b))) {
+		if (osmem_index_insert(&osmem_heap.ready,
+				       osmem_heap_ready_key(b)))
+			return;
+		osmem_index_remove(&osmem_heap.merged,
+				   osmem_heap_place_key(b));
+	}
+	osmem_heap.unlisted++;
+}
+
+static void heap_make_fresh(struct block_meta *b)
+{
+	if (!osmem_index_insert(&osmem_heap.fresh, osmem_heap_place_key(b)))
+		osmem_heap.unlisted++;
+}
+
+static void heap_unlist_ready(struct block_meta *b)
+{
+	if (osmem_index_remove(&osmem_heap.merged, osmem_heap_place_key(b)))
+		osmem_index_remove(&osmem_heap.ready, osmem_heap_ready_key(b));
+	else
+		osmem_heap.unlisted--;
+}
+
+static void heap_unlist(struct block_meta *b)
+{
+	if (!osmem_index_remove(&osmem_heap.fresh, osmem_heap_place_key(b)))
+		heap_unlist_ready(b);
+}
+
+/* --- the list --- */
+
+/* The next block when it is free and there is no hole before it, else NULL. */
+static struct block_meta *heap_free_behind(struct block_meta *b)
+{
+	struct block_meta *next = osmem_heap_free_at(osmem_block_end(b));
+
+	if (next != NULL)
+		osmem_report_unless_intact(next);
+	return next;
+}
+
+static struct block_meta *heap_free_before(struct block_meta *b)
+{
+	struct block_meta *prev = osmem_heap_free_at((char *)b - 1);
+
+	if (prev != NULL)
+		osmem_report_unless_intact(prev);
+	return prev;
+}
+
+static void heap_set_prev(struct block_meta *b, struct block_meta *prev)
+{
+	if (b == NULL)
+		return;
+	osmem_report_unless_intact(b);
+	b->prev = prev;
+	osmem_block_reseal(b);
+}
+
+static void heap_set_next(struct block_meta *b, struct block_meta *next)
+{
+	if (b == NULL) {
+		osmem_heap.first = next;
+		return;
+	}
+	osmem_report_unless_intact(b);
+	b->next = next;
+	osmem_block_reseal(b);
+}
+
+static void heap_count(struct block_meta *b)
+{
+	osmem_heap.blocks++;
+	osmem_index_promise();
+	OSMEM_ASSERT(b->size % OSMEM_ALIGN == 0 && b->size > 0);
+}
+
+/* A new free block behind b, in space that was the end of b's. */
+static struct block_meta *heap_insert(struct block_meta *b, char *at,
+				      size_t size)
+{
+	struct block_meta *rest = (struct block_meta *)at;
+
+	rest->prev = b;
+	rest->next = b->next;
+	osmem_block_set(rest, size, OSMEM_FREE);
+	heap_set_prev(b->next, rest);
+	b->next = rest;
+	if (osmem_heap.tail == b)
+		osmem_heap.tail = rest;
+	if (osmem_heap.top == b)
+		osmem_heap.top = rest;
+	heap_count(rest);
+	return rest;
+}
+
+/* b takes in the block right behind it, which is in no set any more. */
+static void heap_absorb(struct block_meta *b, struct block_meta *next)
+{
+	heap_set_prev(next->next, b);
+	b->next = next->next;
+	osmem_block_set(b, b->size + OSMEM_META + next->size, b->status);
+	if (osmem_heap.tail == next)
+		osmem_heap.tail = b;
+	if (osmem_heap.top == next)
+		osmem_heap.top = b;
+	osmem_heap.blocks--;
+	osmem_index_forgo();
+}
+
+/* --- searching --- */
+
+/* Merges a free block that is in no set with its free neighbours. */
+static struct block_meta *heap_merge_one(struct block_meta *b)
+{
+	struct block_meta *other;
+
+	osmem_report_unless_intact(b);
+	while ((other = heap_free_behind(b)) != NULL) {
+		heap_unlist(other);
+		heap_absorb(b, other);
+	}
+	while ((other = heap_free_before(b)) != NULL) {
+		heap_unlist(other);
+		heap_absorb(other, b);
+		b = other;
+	}
+	return b;
+}
+
+/*
+ * Rule 8b. Whatever is not fresh has been merged before. The last result is in
+ * no set yet: what was freed last is often what is asked for next. Nothing
+ * that is merged after it can be its neighbour, or it had been merged with it.
+ */
+static struct block_meta *heap_merge_all(void)
+{
+	struct block_meta *held = NULL;
+	struct osmem_key key = { 0, 0 };
+
+	while (osmem_index_at_least(&osmem_heap.fresh, key, &key)) {
+		osmem_index_remove(&osmem_heap.fresh, key);
+		if (held != NULL)
+			heap_make_ready(held);
+		held = heap_merge_one((struct block_meta *)key.a);
+	}
+	return held;
+}
+
+/* Rule 8c, of the ready blocks and the one that is held. It is in no set. */
+static struct block_meta *heap_best_fit(struct block_meta *held, size_t size)
+{
+	struct osmem_key key = { size, 0 };
+	bool found = osmem_index_at_least(&osmem_heap.ready, key, &key);
+	struct block_meta *b;
+
+	if (held != NULL && held->size >= size &&
+	    (!found || osmem_key_less(osmem_heap_ready_key(held), key)))
+		return held;
+	if (held != NULL)
+		heap_make_ready(held);
+	if (!found)
+		return NULL;
+	b = (struct block_meta *)key.b;
+	osmem_report_unless_intact(b);
+	heap_unlist_ready(b);
+	return b;
+}
+
+/* Cuts b down to size if the rest makes a block (rule 9); returns that. */
+static struct block_meta *heap_split(struct block_meta *b, size_t size)
+{
+	size_t rest = b->size - size;
+	struct block_meta *cut;
+
+	if (rest < OSMEM_META + OSMEM_ALIGN)
+		return NULL;
+	cut = heap_insert(b, (char *)osmem_block_payload(b) + size,
+			  rest - OSMEM_META);
+	osmem_block_set(b, size, b->status);
+	return cut;
+}
+
+/* Puts a free block that is in no set to use. */
+static struct block_meta *heap_use(struct block_meta *b, size_t size)
+{
+	struct block_meta *rest = heap_split(b, size);
+
+	if (rest != NULL)
+		heap_make_ready(rest);
+	osmem_block_set(b, b->size, OSMEM_USED);
+	osmem_heap.used_blocks++;
+	osmem_heap.used_bytes += b->size;
+	return b;
+}
+
+/* --- growing --- */
+
+/* Makes new space one free block in the list, which is in no set. */
+static struct block_meta *heap_adopt(char *start, char *end)
+{
+	struct block_meta *b = (struct block_meta *)start;
+	struct block_meta *next = NULL;
+	struct osmem_stretch s;
+
+	if (osmem_stretch_find(start, &s) && s.end > end)
+		next = (struct block_meta *)end;
+	else if (osmem_stretch_above(start, &s))
+		next = (struct block_meta *)s.start;
+	b->next = next;
+	b->prev = next != NULL ? next->prev : osmem_heap.tail;
+	osmem_block_set(b, (size_t)(end - start) - OSMEM_META, OSMEM_FREE);
+	heap_set_prev(next, b);
+	heap_set_next(b->prev, b);
+	if (next == NULL)
+		osmem_heap.tail = b;
+	heap_count(b);
+	return b;
+}
+
+/* A new free block, in no set, with a payload of at least size bytes. */
+static struct block_meta *heap_grow_apart(size_t size)
+{
+	struct osmem_stretch s;
+
+	if (!osmem_stretch_may_break()) {
+		if (!osmem_stretch_new_mapped(OSMEM_META + size, &s))
+			return NULL;
+		return heap_adopt(s.start, s.end);
+	}
+	if (!osmem_stretch_new_at_break(OSMEM_META + size, &s))
+		return NULL;
+	osmem_heap.top = heap_adopt(s.start, s.end);
+	return osmem_heap.top;
+}
+
+/* The last block at the break, which has not been moved, gets size bytes. */
+static bool heap_grow_top(size_t size)
+{
+	struct block_meta *b = osmem_heap.top;
+
+	if (!osmem_stretch_extend(size - b->size))
+		return false;
+	osmem_block_set(b, size, b->status);
+	return true;
+}
+
+static bool heap_top_can_grow(void)
+{
+	if (osmem_heap.top == NULL || !osmem_stretch_at_break())
+		return false;
+	osmem_report_unless_intact(osmem_heap.top);
+	return osmem_block_end(osmem_heap.top) == osmem_stretch_break_end();
+}
+
+/* Rules 8e and 8f: a free block that is in no set. */
+static struct block_meta *heap_grow(size_t size)
+{
+	struct block_meta *b = osmem_heap.top;
+
+	if (!heap_top_can_grow() || b->status != OSMEM_FREE)
+		return heap_grow_apart(size);
+	heap_unlist_ready(b);
+	/* One that was in no set could not be found, however large it is. */
+	if (b->size >= size || heap_grow_top(size))
+		return b;
+	heap_make_ready(b);
+	return NULL;
+}
+
+/* Rule 8a. */
+static bool heap_preallocate(void)
+{
+	struct block_meta *b;
+
+	if (osmem_heap.preallocated)
+		return true;
+	b = heap_grow_apart(OSMEM_PREALLOC - OSMEM_META);
+	if (b == NULL)
+		return false;
+	heap_make_ready(b);
+	osmem_heap.preallocated = true;
+	return true;
+}
+
+/* What comes before each search but merging (rules 8a and 23). */
+static bool heap_prepare(void)
+{
+	osmem_heap_follow_break();
+	return heap_preallocate();
+}
+
+/*
+ * Merges again from end to end, for the free blocks that are in no set: room
+ * in the sets may have come, or be made by the merging. Not at each search
+ * that fails, but (now) when there is no other memory.
+ */
+static OSMEM_COLD bool heap_relist(bool now)
+{
+	struct block_meta *b;
+	struct block_meta *next;
+
+	if (osmem_heap.unlisted == 0 ||
+	    (!now && ++osmem_heap.misses < osmem_heap.blocks / 8))
+		return false;
+	osmem_heap.misses = 0;
+	for (b = osmem_heap.first; b != NULL; b = b->next) {
+		osmem_report_unless_intact(b);
+		if (b->status != OSMEM_FREE)
+			continue;
+		heap_unlist(b);
+		while ((next = b->next) != NULL &&
+		       (char *)next == osmem_block_end(b) &&
+		       next->status == OSMEM_FREE) {
+			osmem_report_unless_intact(next);
+			heap_unlist(next);
+			heap_absorb(b, next);
+		}
+		heap_make_ready(b);
+	}
+	return true;
+}
+
+struct block_meta *osmem_heap_alloc(size_t size)
+{
+	struct block_meta *b;
+
+	if (!heap_prepare())
+		return NULL;
+	b = heap_best_fit(heap_merge_all(), size);
+	if (b == NULL && heap_relist(false))
+		b = heap_best_fit(NULL, size);
+	if (b == NULL)
+		b = heap_grow(size);
+	if (b == NULL && heap_relist(true))
+		b = heap_best_fit(NULL, size);
+	return b != NULL ? heap_use(b, size) : NULL;
+}
+
+/* --- aligned blocks (rule 28) --- */
+
+/* The gap before the first aligned payload behind a header at start. */
+static size_t heap_gap(const char *start, size_t alignment)
+{
+	uintptr_t payload = (uintptr_t)start + OSMEM_META;
+	size_t gap = osmem_up(payload, alignment) - payload;
+
+	while (gap != 0 && gap < OSMEM_META + OSMEM_ALIGN)
+		gap += alignment;
+	return gap;
+}
+
+/*
+ * The best fit among the blocks that hold it, out of the sets. A block that is
+ * larger by alignment and a smallest block always does: that is what is looked
+ * for after so many that lie badly.
+ */
+enum { HEAP_ALIGNED_TRIES = 256 };
+
+static struct block_meta *heap_best_aligned(size_t size, size_t alignment)
+{
+	struct osmem_key key = { size, 0 };
+	struct block_meta *b;
+	int tries = HEAP_ALIGNED_TRIES;
+
+	while (osmem_index_at_least(&osmem_heap.ready, key, &key)) {
+		b = (struct block_meta *)key.b;
+		if (heap_gap((char *)b, alignment) + size <= key.a) {
+			osmem_report_unless_intact(b);
+			heap_unlist_ready(b);
+			return b;
+		}
+		key.b++;
+		if (--tries == 0)
+			key.a = size + alignment + OSMEM_META + OSMEM_ALIGN;
+	}
+	return NULL;
+}
+
+/* Splits the gap off a free block in no set; returns the aligned rest. */
+static struct block_meta *heap_skip_gap(struct block_meta *b, size_t gap)
+{
+	struct block_meta *rest;
+
+	if (gap == 0)
+		return b;
+	rest = heap_split(b, gap - OSMEM_META);
+	heap_make_ready(b);
+	return rest;
+}
+
+/* Growth by just what the gap needs at the place where it will be. */
+static struct block_meta *heap_grow_aligned(size_t size, size_t alignment)
+{
+	struct block_meta *b = osmem_heap.top;
+	uintptr_t start;
+
+	if (!osmem_stretch_may_break())
+		return heap_grow(size + alignment + OSMEM_META + OSMEM_ALIGN);
+	if (heap_top_can_grow() && b->status == OSMEM_FREE)
+		start = (uintptr_t)b;
+	else
+		start = osmem_up((uintptr_t)osmem_sys_break(), OSMEM_ALIGN);
+	return heap_grow(heap_gap((char *)start, alignment) + size);
+}
+
+struct block_meta *osmem_heap_alloc_aligned(size_t size, size_t alignment)
+{
+	struct block_meta *b;
+
+	if (!heap_prepare())
+		return NULL;
+	b = heap_merge_all();
+	if (b != NULL)
+		heap_make_ready(b);
+	b = heap_best_aligned(size, alignment);
+	if (b == NULL)
+		b = heap_grow_aligned(size, alignment);
+	if (b == NULL)
+		return NULL;
+	return heap_use(heap_skip_gap(b, heap_gap((char *)b, alignment)), size);
+}
+
+/* --- freeing and resizing --- */
+
+static struct osmem_key heap_swollen_key(struct block_meta *b)
+{
+	return (struct osmem_key){ (uintptr_t)b, 0 };
+}
+
+bool osmem_heap_is_swollen(struct block_meta *b)
+{
+	return osmem_index_contains(&osmem_heap.swollen, heap_swollen_key(b));
+}
+
+static void heap_note_swollen(struct block_meta *b, bool swollen)
+{
+	if (osmem_heap.swollen.count != 0)
+		osmem_index_remove(&osmem_heap.swollen, heap_swollen_key(b));
+	if (swollen)
+		osmem_index_insert(&osmem_heap.swollen, heap_swollen_key(b));
+}
+
+void osmem_heap_free(struct block_meta *b)
+{
+	OSMEM_ASSERT(b->status == OSMEM_USED);
+	heap_note_swollen(b, false);
+	osmem_heap.used_blocks--;
+	osmem_heap.used_bytes -= b->size;
+	osmem_block_set(b, b->size, OSMEM_FREE);
+	heap_make_fresh(b);
+}
+
+/* Rule 20b. */
+static void heap_swallow(struct block_meta *b, size_t size)
+{
+	struct block_meta *next;
+
+	while (b->size < size && (next = heap_free_behind(b)) != NULL) {
+		heap_unlist(next);
+		heap_absorb(b, next);
+	}
+}
+
+bool osmem_heap_resize(struct block_meta *b, size_t size)
+{
+	size_t before = b->size;
+	struct block_meta *rest;
+
+	if (size > b->size) {
+		if (b == osmem_heap.top && heap_top_can_grow())
+			heap_grow_top(size);
+		else
+			heap_swallow(b, size);
+	}
+	if (size <= b->size) {
+		rest = heap_split(b, size);
+		if (rest != NULL)
+			heap_make_fresh(rest);
+	}
+	osmem_heap.used_bytes += b->size - before;
+	heap_note_swollen(b, size > b->size && (b->size != before ||
+						osmem_heap_is_swollen(b)));
+	return size <= b->size;
+}

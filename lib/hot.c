@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * hot.c - which classes are hot, and opening the slabs for the first of them.
+ *
+ * Must never serve a cold class from a slab.
+ */
+#include "hot.h"
+
+#include "lock.h"
+#include "options.h"
+#include "thread.h"
+
+#include <osmem.h>
+
+static atomic_bool hot_classes[OSMEM_CLASSES];
+
+/* The class whose slots are aligned enough; OSMEM_CLASSES for none. */
+static unsigned int hot_class(size_t size, size_t alignment)
+{
+	unsigned int class;
+
+	if (size > OSMEM_MMAP_THRESHOLD - OSMEM_META || alignment > OSMEM_UNIT)
+		return OSMEM_CLASSES;
+	class = osmem_class_of(size);
+	while (class < OSMEM_CLASSES &&
+	       osmem_class_size(class) % alignment != 0)
+		class++;
+	return class;
+}
+
+/*
+ * Heap checks want to see every operation and keep the door closed. Until the
+ * slabs give memory back as they shall, auto keeps to the block heap.
+ */
+static bool hot_door_is_open(void)
+{
+	return osmem_option(OSMEM_OPT_MODE) == OS_MODE_FAST &&
+	       osmem_option(OSMEM_OPT_CHECK) == 0;
+}
+
+static OSMEM_COLD bool hot_turn(unsigned int class)
+{
+	bool open;
+
+	osmem_lock(&osmem_core_lock);
+	open = osmem_thread_open();
+	osmem_unlock(&osmem_core_lock);
+	if (open)
+		atomic_store_explicit(&hot_classes[class], true,
+				      memory_order_release);
+	return open;
+}
+
+static bool hot_is_hot(unsigned int class)
+{
+	/* Pairs with the release in hot_turn: the region is open. */
+	return likely(atomic_load_explicit(&hot_classes[class],
+					   memory_order_acquire)) ||
+	       (hot_door_is_open() && hot_turn(class));
+}
+
+void *osmem_hot_alloc(size_t size, size_t alignment)
+{
+	unsigned int class = hot_class(size, alignment);
+	void *p;
+
+	if (class == OSMEM_CLASSES || !hot_is_hot(class))
+		return NULL;
+	p = osmem_thread_pop(osmem_thread_self, class);
+	return p != NULL ? p : osmem_thread_refill(class);
+}
+
+struct osmem_place osmem_hot_locate(const void *ptr)
+{
+	struct osmem_place place = { .found = OSMEM_FOUND_NOTHING };
+	struct osmem_slab *s = osmem_slab_of(ptr);
+	size_t offset;
+
+	if (s == NULL)
+		return place;
+	offset = (uintptr_t)ptr - (uintptr_t)s->start;
+	place.slot = s->start + offset / s->size * s->size;
+	place.slot_size = s->size;
+	if (!osmem_slab_is_slot(s, ptr))
+		place.found = OSMEM_FOUND_INSIDE;
+	else if (osmem_slab_is_marked(s, ptr))
+		place.found = OSMEM_FOUND_FREE;
+	else
+		place.found = OSMEM_FOUND_LIVE;
+	return place;
+}

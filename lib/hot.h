@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * hot.h - which size classes are served by slabs.
+ *
+ * The hot test costs the fast path nothing: a cold class has an empty list, so
+ * only the slow path ever asks.
+ */
+#ifndef OSMEM_HOT_H
+#define OSMEM_HOT_H
+
+#include "report.h"
+#include "slab.h"
+
+/*
+ * Serves size bytes at alignment from a slab if their class is hot. NULL: the
+ * block heap or a mapping serves it. No lock.
+ */
+OSMEM_FN void *osmem_hot_alloc(size_t size, size_t alignment);
+
+/* What ptr is in the slabs; NOTHING when it is in none. No lock. */
+OSMEM_FN struct osmem_place osmem_hot_locate(const void *ptr);
+
+#endif

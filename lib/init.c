@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * init.c - the first call, the constructor, and fork.
+ *
+ * The replacement's first call comes from ld.so, before libc has an
+ * environment: the tables are made then, the options read in the constructor.
+ * Guarded by a lock of its own. Must not allocate before it is done.
+ */
+#include "init.h"
+
+#include "block.h"
+#include "die.h"
+#include "index.h"
+#include "lock.h"
+#include "options.h"
+#include "stretch.h"
+#include "sys.h"
+#include "thread.h"
+
+#include <pthread.h>
+
+OSMEM_VAR_DEFINED atomic_bool osmem_init_done;
+OSMEM_VAR_DEFINED uint64_t osmem_block_key[2];
+
+static struct osmem_lock init_lock;
+static size_t init_page;
+static bool init_options_read;
+
+extern char **environ;
+
+void osmem_init_apply_options(void)
+{
+	osmem_die_set_policy(osmem_option(OSMEM_OPT_WARN) != 0,
+			     osmem_option(OSMEM_OPT_DIE) != 0);
+	if (osmem_option(OSMEM_OPT_STATS) != 0)
+		osmem_sys_keep_stderr();
+}
+
+static void init_read_options(void)
+{
+	if (init_options_read || environ == NULL)
+		return;
+	init_options_read = true;
+	osmem_options_parse(osmem_sys_getenv("OSMEM_OPTIONS"));
+	osmem_init_apply_options();
+}
+
+void osmem_init_now(void)
+{
+	osmem_lock(&init_lock);
+	if (!atomic_load_explicit(&osmem_init_done, memory_order_relaxed)) {
+		init_page = osmem_sys_page_size();
+		osmem_sys_key(osmem_block_key);
+		osmem_slab_key = (uintptr_t)osmem_block_mix(osmem_block_key[1],
+							    0x51ab);
+		osmem_index_init();
+		osmem_stretch_init();
+		osmem_init_apply_options();
+		init_read_options();
+		atomic_store_explicit(&osmem_init_done, true,
+				      memory_order_release);
+	}
+	osmem_unlock(&init_lock);
+}
+
+size_t osmem_init_page_size(void)
+{
+	osmem_init();
+	return init_page;
+}
+
+static void init_before_fork(void)
+{
+	osmem_lock_before_fork(&osmem_core_lock);
+	osmem_thread_before_fork();
+}
+
+static void init_after_fork_in_parent(void)
+{
+	osmem_thread_after_fork(false);
+	osmem_lock_after_fork(&osmem_core_lock);
+}
+
+static void init_after_fork_in_child(void)
+{
+	osmem_thread_after_fork(true);
+	osmem_lock_after_fork(&osmem_core_lock);
+}
+
+/*
+ * As early as can be: handlers that are registered before ours run while we
+ * hold the lock (lock.h lets the forking thread through), the others do not.
+ */
+static __attribute__((constructor(101))) void init_constructor(void)
+{
+	osmem_init();
+	osmem_lock(&init_lock);
+	init_read_options();
+	osmem_unlock(&init_lock);
+	if (OSMEM_CONF_THREADS)
+		pthread_atfork(init_before_fork, init_after_fork_in_parent,
+			       init_after_fork_in_child);
+}

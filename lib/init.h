@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * init.h - getting ready, once, however early the first call comes.
+ */
+#ifndef OSMEM_INIT_H
+#define OSMEM_INIT_H
+
+#include "common.h"
+
+#include <stdatomic.h>
+
+/*
+ * Set with release when everything is in place, read with acquire: who sees it
+ * sees the key, the options and the tables.
+ */
+OSMEM_VAR atomic_bool osmem_init_done;
+
+OSMEM_FN OSMEM_COLD void osmem_init_now(void);
+
+/* No lock may be held. */
+static inline void osmem_init(void)
+{
+	if (unlikely(!atomic_load_explicit(&osmem_init_done,
+					   memory_order_acquire)))
+		osmem_init_now();
+}
+
+/* The page size of the calloc rule. */
+OSMEM_FN size_t osmem_init_page_size(void);
+
+/* Makes what the options say take effect. */
+OSMEM_FN void osmem_init_apply_options(void);
+
+#endif

@@ -1,0 +1,342 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * region.c - reserving, committing, and runs of free units.
+ *
+ * Free runs below the frontier stand in sets by place and by length, dirty and
+ * clean ones apart: a run is of one kind, so purging knows what to purge and
+ * taking knows what is zero. Guarded by the core's lock; madvise is called
+ * without it, on runs that have been taken out of the sets.
+ */
+#include "region.h"
+
+#include "die.h"
+#include "index.h"
+#include "lock.h"
+#include "sys.h"
+
+OSMEM_VAR_DEFINED struct osmem_region osmem_region;
+
+#define REGION_LARGEST \
+	((size_t)1 << (sizeof(void *) == 8 ? 40 : 27))
+#define REGION_SMALLEST ((size_t)8 << 20)
+#define REGION_STEP ((size_t)2 << 20)
+
+/*
+ * What may lie dirty: a share of what is in use, and an allowance. A purge that
+ * is regretted, because half of what it gave back is soon taken again, doubles
+ * the allowance, one that is not halves it: memory that was used once goes back
+ * at once, memory that bounces is left alone. In units.
+ */
+enum {
+	REGION_DIRTY_SHARE = 8,
+	REGION_ALLOWANCE_LEAST = (1 << 20) >> OSMEM_UNIT_SHIFT,
+	REGION_ALLOWANCE_MOST = (64 << 20) >> OSMEM_UNIT_SHIFT
+};
+
+/* Runs of units: by (first, length) and by (length, first). */
+struct region_runs {
+	struct osmem_index places;
+	struct osmem_index lengths;
+	size_t units;
+};
+
+static struct {
+	struct region_runs dirty;
+	struct region_runs clean;
+	size_t reserved; /* bytes */
+	size_t frontier; /* units taken so far from the bottom */
+	size_t used;	 /* units in slabs */
+	size_t allowance;
+	size_t purged;	/* by the last purge, and taken again since */
+	size_t regretted;
+	bool tried;
+} region = { .allowance = REGION_ALLOWANCE_LEAST };
+
+/* --- reserving and committing --- */
+
+static size_t region_limit(void)
+{
+	size_t limit = osmem_sys_space_limit();
+	size_t size = REGION_LARGEST;
+
+	while (limit != SIZE_MAX && size > limit / 8)
+		size /= 2;
+	return size;
+}
+
+/* The units, their records and their heads in one reservation. */
+static bool region_reserve(size_t size)
+{
+	size_t units = size >> OSMEM_UNIT_SHIFT;
+	size_t records = osmem_up(units * OSMEM_RECORD, OSMEM_UNIT);
+	size_t heads = osmem_up(units * sizeof(void *), OSMEM_UNIT);
+	void *start = NULL;
+
+	if (osmem_sys_reserve(OSMEM_UNIT + size + records + heads, &start) != 0)
+		return false;
+	osmem_region.base = (char *)osmem_up((uintptr_t)start, OSMEM_UNIT);
+	osmem_region.records = osmem_region.base + size;
+	osmem_region.heads = (void **)(osmem_region.records + records);
+	region.reserved = size;
+	return true;
+}
+
+bool osmem_region_open(void *nobody)
+{
+	size_t size;
+
+	osmem_region.nobody = nobody;
+	if (region.tried)
+		return region.reserved != 0;
+	region.tried = true;
+	for (size = region_limit(); size >= REGION_SMALLEST; size /= 2)
+		if (region_reserve(size))
+			return true;
+	return false;
+}
+
+/* What belongs to the units: each table's bytes for the first so many. */
+struct region_extent {
+	char *start;
+	size_t size; /* rounded up to pages */
+};
+
+enum { REGION_EXTENTS = 3 };
+
+static struct region_extent region_extent(int which, size_t units)
+{
+	size_t page = osmem_sys_page_size();
+
+	switch (which) {
+	case 0:
+		return (struct region_extent){
+			osmem_region.records,
+			osmem_up(units * OSMEM_RECORD, page) };
+	case 1:
+		return (struct region_extent){
+			(char *)osmem_region.heads,
+			osmem_up(units * sizeof(void *), page) };
+	default:
+		return (struct region_extent){ osmem_region.base,
+					       units << OSMEM_UNIT_SHIFT };
+	}
+}
+
+/* Commits what belongs to the units [from, to), but what from has already. */
+static bool region_commit_extent(int which, size_t from, size_t to)
+{
+	struct region_extent before = region_extent(which, from);
+	struct region_extent after = region_extent(which, to);
+	size_t more = after.size - before.size;
+
+	return more == 0 ||
+	       DIE(osmem_sys_commit(before.start + before.size, more),
+		   "mprotect", more) == 0;
+}
+
+static size_t region_committed(void)
+{
+	return atomic_load_explicit(&osmem_region.limit,
+				    memory_order_relaxed) >>
+	       OSMEM_UNIT_SHIFT;
+}
+
+/* Commits the next step, tables first. */
+static bool region_commit(void)
+{
+	size_t from = region_committed();
+	size_t to = from + (REGION_STEP >> OSMEM_UNIT_SHIFT);
+	int i;
+
+	if (to << OSMEM_UNIT_SHIFT > region.reserved)
+		return false;
+	for (i = 0; i < REGION_EXTENTS; i++)
+		if (!region_commit_extent(i, from, to))
+			return false;
+	for (; from < to; from++)
+		osmem_region.heads[from] = osmem_region.nobody;
+	atomic_store_explicit(&osmem_region.limit, to << OSMEM_UNIT_SHIFT,
+			      memory_order_release);
+	return true;
+}
+
+bool osmem_region_release_spare(void)
+{
+	size_t units = region_committed();
+	bool any = false;
+	int i;
+
+	for (i = 0; i < REGION_EXTENTS; i++) {
+		struct region_extent kept = region_extent(i, units);
+		struct region_extent all = region_extent(
+			i, region.reserved >> OSMEM_UNIT_SHIFT);
+		size_t spare = all.size - kept.size;
+
+		if (spare != 0)
+			any |= KEEP(osmem_sys_unmap(kept.start + kept.size,
+						    spare),
+				    "munmap", spare) == 0;
+	}
+	region.reserved = units << OSMEM_UNIT_SHIFT;
+	return any;
+}
+
+/* --- runs --- */
+
+static void region_add_run(struct region_runs *runs, size_t first,
+			   size_t units)
+{
+	osmem_index_promise();
+	osmem_index_insert(&runs->places, (struct osmem_key){ first, units });
+	osmem_index_insert(&runs->lengths, (struct osmem_key){ units, first });
+	runs->units += units;
+}
+
+static void region_remove_run(struct region_runs *runs, size_t first,
+			      size_t units)
+{
+	osmem_index_forgo();
+	osmem_index_remove(&runs->places, (struct osmem_key){ first, units });
+	osmem_index_remove(&runs->lengths, (struct osmem_key){ units, first });
+	runs->units -= units;
+}
+
+/* Adds a run, joined with its neighbours of the same kind. */
+static void region_put_run(struct region_runs *runs, size_t first,
+			   size_t units)
+{
+	struct osmem_key key = { first, 0 };
+	struct osmem_key near;
+
+	if (osmem_index_at_least(&runs->places, key, &near) &&
+	    near.a == first + units) {
+		region_remove_run(runs, near.a, near.b);
+		units += near.b;
+	}
+	if (osmem_index_at_most(&runs->places, key, &near) &&
+	    near.a + near.b == first) {
+		region_remove_run(runs, near.a, near.b);
+		first = near.a;
+		units += near.b;
+	}
+	region_add_run(runs, first, units);
+}
+
+static bool region_get_run(struct region_runs *runs, size_t units,
+			   size_t *first)
+{
+	struct osmem_key key = { units, 0 };
+
+	if (!osmem_index_at_least(&runs->lengths, key, &key))
+		return false;
+	region_remove_run(runs, key.b, key.a);
+	if (key.a > units)
+		region_add_run(runs, key.b + units, key.a - units);
+	*first = key.b;
+	return true;
+}
+
+/* Dirty runs first: their pages are there. */
+bool osmem_region_take(size_t units, size_t *first, bool *clean)
+{
+	*clean = false;
+	if (!region_get_run(&region.dirty, units, first)) {
+		*clean = true;
+		if (region_get_run(&region.clean, units, first)) {
+			region.regretted += units;
+		} else {
+			while (region.frontier + units > region_committed())
+				if (!region_commit())
+					return false;
+			*first = region.frontier;
+			region.frontier += units;
+		}
+	}
+	region.used += units;
+	return true;
+}
+
+void osmem_region_give(size_t first, size_t units, bool dirty)
+{
+	region.used -= units;
+	region_put_run(dirty ? &region.dirty : &region.clean, first, units);
+}
+
+/* --- purging --- */
+
+bool osmem_region_should_purge(void)
+{
+	size_t most = region.used / REGION_DIRTY_SHARE;
+
+	if (most < region.allowance)
+		most = region.allowance;
+	return region.dirty.units > most;
+}
+
+/* Before a purge: what became of the last one. */
+static void region_learn(void)
+{
+	if (region.regretted * 2 > region.purged)
+		region.allowance *= 2;
+	else
+		region.allowance /= 2;
+	if (region.allowance < REGION_ALLOWANCE_LEAST)
+		region.allowance = REGION_ALLOWANCE_LEAST;
+	if (region.allowance > REGION_ALLOWANCE_MOST)
+		region.allowance = REGION_ALLOWANCE_MOST;
+	region.regretted = 0;
+	region.purged = region.dirty.units;
+}
+
+/* The longest dirty run, out of the sets. */
+static bool region_take_dirty(size_t *first, size_t *units)
+{
+	struct osmem_key key = { UINTPTR_MAX, UINTPTR_MAX };
+
+	if (!osmem_index_at_most(&region.dirty.lengths, key, &key))
+		return false;
+	region_remove_run(&region.dirty, key.b, key.a);
+	*first = key.b;
+	*units = key.a;
+	return true;
+}
+
+/* What madvise refuses stays dirty, and the purge ends there. */
+bool osmem_region_purge(void)
+{
+	bool any = false;
+	bool purged = true;
+	size_t first;
+	size_t units;
+	size_t size;
+	char *start;
+
+	osmem_lock(&osmem_core_lock);
+	region_learn();
+	while (purged && region_take_dirty(&first, &units)) {
+		osmem_unlock(&osmem_core_lock);
+		start = osmem_region.base + (first << OSMEM_UNIT_SHIFT);
+		size = units << OSMEM_UNIT_SHIFT;
+		purged = KEEP(osmem_sys_purge(start, size), "madvise", size) ==
+			 0;
+		osmem_lock(&osmem_core_lock);
+		region_put_run(purged ? &region.clean : &region.dirty, first,
+			       units);
+		any |= purged;
+	}
+	osmem_unlock(&osmem_core_lock);
+	return any;
+}
+
+struct osmem_region_totals osmem_region_totals(void)
+{
+	struct osmem_region_totals totals = {
+		.reserved = region.reserved,
+		.committed = atomic_load_explicit(&osmem_region.limit,
+						  memory_order_relaxed),
+		.used = region.used << OSMEM_UNIT_SHIFT,
+		.dirty = region.dirty.units << OSMEM_UNIT_SHIFT,
+	};
+
+	return totals;
+}

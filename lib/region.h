@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * region.h - the address space of the slabs, in units of 64 KiB.
+ *
+ * One reservation; memory is committed from the bottom. Each unit has a record
+ * out of line, in a mapping of its own (slab.h). All functions need the core's
+ * lock but osmem_region_purge(), which takes it.
+ */
+#ifndef OSMEM_REGION_H
+#define OSMEM_REGION_H
+
+#include "common.h"
+
+#include <stdatomic.h>
+
+#define OSMEM_UNIT_SHIFT 16
+#define OSMEM_UNIT ((size_t)1 << OSMEM_UNIT_SHIFT)
+
+/* The bytes of a unit's record. */
+enum { OSMEM_RECORD = 128 };
+
+/*
+ * base, records and heads are set once, before limit becomes other than 0.
+ * limit is the committed size; written under the lock with release, read with
+ * acquire: who sees it sees the heads below it.
+ */
+struct osmem_region {
+	char *base;
+	char *records;
+	void **heads; /* each unit's slab: the record of its first unit */
+	atomic_size_t limit;
+	void *nobody; /* the head of a unit that is in no slab */
+};
+
+OSMEM_VAR struct osmem_region osmem_region;
+
+/*
+ * Reserves, once. The head of a unit that is in no slab will be nobody. False
+ * when there is no address space for it.
+ */
+OSMEM_FN bool osmem_region_open(void *nobody);
+
+/*
+ * The first of units in a row; false when there is no space. *clean: they are
+ * known to be zero.
+ */
+OSMEM_FN bool osmem_region_take(size_t units, size_t *first, bool *clean);
+
+/* Gives units back; dirty: they have been written to. */
+OSMEM_FN void osmem_region_give(size_t first, size_t units, bool dirty);
+
+/*
+ * Unmaps the reservation's rest, so that others have address space. Whether
+ * there was any.
+ */
+OSMEM_FN bool osmem_region_release_spare(void);
+
+/* Whether so much lies dirty and free that it should be purged now. */
+OSMEM_FN bool osmem_region_should_purge(void);
+
+/* Gives dirty free units back to the system. No lock may be held. */
+OSMEM_FN bool osmem_region_purge(void);
+
+struct osmem_region_totals {
+	size_t reserved;
+	size_t committed;
+	size_t used;  /* by slabs */
+	size_t dirty; /* free, not purged */
+};
+
+OSMEM_FN struct osmem_region_totals osmem_region_totals(void);
+
+#endif

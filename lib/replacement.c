@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * replacement.c - the malloc replacement, whole: one translation unit.
+ *
+ * A core of its own beside that of libosmem: alignment 16, mapped stretches
+ * only, every internal name static (common.h). One object, so that a static
+ * program that takes malloc from here takes all of the family from here.
+ */
+#include "sys.c"
+
+#include "print.c"
+
+#include "die.c"
+
+#include "lock.c"
+
+#include "options.c"
+
+#include "stats.c"
+
+#include "report.c"
+
+#include "index.c"
+
+#include "stretch.c"
+
+#include "heap.c"
+
+#include "heap_look.c"
+
+#include "mapped.c"
+
+#include "region.c"
+
+#include "slab.c"
+
+#include "thread.c"
+
+#include "init.c"
+
+#include "hot.c"
+
+#include "core.c"
+
+#include "inspect.c"
+
+#include "malloc.c"

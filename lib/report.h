@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * report.h - what is wrong with a pointer, said on stderr before abort().
+ *
+ * The core's lock is released first if the caller holds it, so that a handler
+ * of SIGABRT may allocate. No heap is used.
+ */
+#ifndef OSMEM_REPORT_H
+#define OSMEM_REPORT_H
+
+#include "block.h"
+
+/* What a pointer turned out to be, after bounded look-ups only. */
+enum osmem_found {
+	OSMEM_FOUND_NOTHING, /* not in the allocator's space */
+	OSMEM_FOUND_LIVE,    /* the payload of a live block */
+	OSMEM_FOUND_FREE,    /* the payload of a free block */
+	OSMEM_FOUND_FORMER,  /* of a block that is part of a free one now */
+	OSMEM_FOUND_INSIDE,  /* somewhere else in the block */
+	OSMEM_FOUND_BROKEN   /* a block whose header was overwritten */
+};
+
+struct osmem_place {
+	enum osmem_found found;
+	struct block_meta *block; /* that lies there; NULL for none, slots */
+	const void *slot;	  /* or a slab's slot, and its size */
+	size_t slot_size;
+};
+
+/* call: the function that was called. Does not return. */
+OSMEM_FN OSMEM_COLD _Noreturn void osmem_report_pointer(
+	const char *call, const void *ptr, struct osmem_place place);
+
+/* A sized free whose size or alignment does not fit the block. */
+OSMEM_FN OSMEM_COLD _Noreturn void osmem_report_size(const char *call,
+						     const void *ptr,
+						     size_t alignment,
+						     size_t size,
+						     size_t usable);
+
+/* A header that was found overwritten while something else was done. */
+OSMEM_FN OSMEM_COLD _Noreturn void osmem_report_broken(
+	struct block_meta *broken);
+
+/* Before anything in a header is believed. */
+static inline void osmem_report_unless_intact(struct block_meta *b)
+{
+	if (unlikely(!osmem_block_intact(b)))
+		osmem_report_broken(b);
+}
+
+#endif

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * stretch.h - the heap's space: contiguous stretches, by brk or by mmap.
+ *
+ * Says whether an address is the heap's, and gets more space: at the break,
+ * where the contract wants it and nobody else can be in the way, else as a
+ * mapping. All functions need the core's lock.
+ */
+#ifndef OSMEM_STRETCH_H
+#define OSMEM_STRETCH_H
+
+#include "common.h"
+
+struct osmem_stretch {
+	char *start;
+	char *end;
+};
+
+/* Finds out whose malloc it is. Once, before anything else, without a lock. */
+OSMEM_FN void osmem_stretch_init(void);
+
+/* The stretch that holds p; false when there is none. */
+OSMEM_FN bool osmem_stretch_find(const void *p, struct osmem_stretch *found);
+
+/* The first stretch that starts above p; false when there is none. */
+OSMEM_FN bool osmem_stretch_above(const void *p, struct osmem_stretch *found);
+
+/* Whether new space may come from the break now (contract, rule 23a). */
+OSMEM_FN bool osmem_stretch_may_break(void);
+
+/* Whether the break may move and stands where we left it. */
+OSMEM_FN bool osmem_stretch_at_break(void);
+
+/* The end of our highest space below the break; NULL without any. */
+OSMEM_FN char *osmem_stretch_break_end(void);
+
+/* Moves the break, which is at our end, up by size bytes. */
+OSMEM_FN bool osmem_stretch_extend(size_t size);
+
+/*
+ * A new stretch of size bytes (a multiple of the alignment) at the break,
+ * wherever that is, after padding; or a mapped one of at least size bytes.
+ */
+OSMEM_FN bool osmem_stretch_new_at_break(size_t size,
+					 struct osmem_stretch *out);
+OSMEM_FN bool osmem_stretch_new_mapped(size_t size, struct osmem_stretch *out);
+
+/*
+ * Forgets all space at the break from keep on: somebody has moved it down.
+ * No block may be cut in two by keep.
+ */
+OSMEM_FN void osmem_stretch_cut(char *keep);
+
+OSMEM_FN size_t osmem_stretch_count(void);
+OSMEM_FN size_t osmem_stretch_bytes(void);
+OSMEM_FN unsigned long osmem_stretch_growths(void);
+
+/* Verifies the table. The number of faults. */
+OSMEM_FN int osmem_stretch_check(void);
+
+#endif

@@ -1,0 +1,336 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * sys.c - system calls, through libc's functions so that its own idea of the
+ * break stays right and tools that interpose them see everything.
+ *
+ * Owns no lock and no state but "has been threaded". Must never allocate,
+ * print or take a lock.
+ */
+#include "sys.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <stdlib.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#ifndef MAP_NORESERVE
+#define MAP_NORESERVE 0
+#endif
+
+/* 64-bit time_t on a 32-bit machine without the old call. */
+#ifndef SYS_futex
+#define SYS_futex SYS_futex_time64
+#endif
+
+extern char **environ;
+
+static int sys_mmap(size_t size, int prot, int flags, void **out)
+{
+	int saved = errno;
+	void *p = mmap(NULL, size, prot, flags, -1, 0);
+	int err = 0;
+
+	if (p == MAP_FAILED)
+		err = errno;
+	else
+		*out = p;
+	errno = saved;
+	return err;
+}
+
+/* The errno of a call that returned result, with errno as it was before. */
+static int sys_result(long result, int saved)
+{
+	int err = result < 0 ? errno : 0;
+
+	errno = saved;
+	return err;
+}
+
+int osmem_sys_map(size_t size, void **out)
+{
+	return sys_mmap(size, PROT_READ | PROT_WRITE,
+			MAP_PRIVATE | MAP_ANONYMOUS, out);
+}
+
+int osmem_sys_unmap(void *start, size_t size)
+{
+	int saved = errno;
+
+	return sys_result(munmap(start, size), saved);
+}
+
+int osmem_sys_hold(void *start, size_t size)
+{
+	int saved = errno;
+	void *p = mmap(start, size, PROT_NONE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED,
+		       -1, 0);
+
+	return sys_result(p == MAP_FAILED ? -1 : 0, saved);
+}
+
+int osmem_sys_reserve(size_t size, void **out)
+{
+	return sys_mmap(size, PROT_NONE,
+			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, out);
+}
+
+int osmem_sys_commit(void *start, size_t size)
+{
+	int saved = errno;
+
+	return sys_result(mprotect(start, size, PROT_READ | PROT_WRITE), saved);
+}
+
+int osmem_sys_purge(void *start, size_t size)
+{
+	int saved = errno;
+
+	return sys_result(madvise(start, size, MADV_DONTNEED), saved);
+}
+
+#ifdef __GLIBC__
+static void *sys_sbrk(intptr_t size)
+{
+	return sbrk(size);
+}
+#else
+/*
+ * musl's sbrk() refuses to move the break. It is used there only where malloc
+ * is ours, so nobody else moves it and remembering it is enough.
+ */
+static void *sys_sbrk(intptr_t size)
+{
+	static char *end;
+	char *old;
+
+	if (end == NULL)
+		end = (char *)syscall(SYS_brk, 0);
+	old = end;
+	if (size == 0)
+		return old;
+	if ((char *)syscall(SYS_brk, old + size) != old + size)
+		return (void *)-1;
+	end = old + size;
+	return old;
+}
+#endif
+
+void *osmem_sys_break(void)
+{
+	int saved = errno;
+	void *end = sys_sbrk(0);
+
+	errno = saved;
+	return end;
+}
+
+int osmem_sys_grow_break(size_t size, void **out)
+{
+	int saved = errno;
+	void *old;
+	int err = 0;
+
+	if (size > INTPTR_MAX)
+		return ENOMEM;
+	old = sys_sbrk((intptr_t)size);
+	if (old == (void *)-1)
+		err = ENOMEM;
+	else
+		*out = old;
+	errno = saved;
+	return err;
+}
+
+bool osmem_sys_threaded(void)
+{
+	static bool threaded;
+
+	if (!threaded)
+		threaded = !osmem_sys_is_alone();
+	return threaded;
+}
+
+bool osmem_sys_break_is_safe_alone(void)
+{
+#ifdef __GLIBC__
+	return true;
+#else
+	return false;
+#endif
+}
+
+#ifdef OSMEM_REPLACEMENT
+bool osmem_sys_malloc_is_ours(void)
+{
+	return true;
+}
+#else
+/*
+ * The replacement's mallopt answers a magic parameter with the same number;
+ * others know no such parameter and say 0 or 1.
+ */
+extern int sys_mallopt(int param, int value) __asm__("mallopt")
+	__attribute__((weak));
+
+bool osmem_sys_malloc_is_ours(void)
+{
+	int saved = errno;
+	bool ours = &sys_mallopt != NULL &&
+		    sys_mallopt(OSMEM_HANDSHAKE, OSMEM_HANDSHAKE) ==
+			    OSMEM_HANDSHAKE;
+
+	errno = saved;
+	return ours;
+}
+#endif
+
+size_t osmem_sys_page_size(void)
+{
+	size_t size = getauxval(AT_PAGESZ);
+
+	return size != 0 ? size : 4096;
+}
+
+static size_t sys_limit(int which)
+{
+	struct rlimit limit;
+	int saved = errno;
+	int failed = getrlimit(which, &limit);
+
+	errno = saved;
+	if (failed || limit.rlim_cur > SIZE_MAX)
+		return SIZE_MAX;
+	return (size_t)limit.rlim_cur;
+}
+
+size_t osmem_sys_space_limit(void)
+{
+	size_t as = sys_limit(RLIMIT_AS);
+	size_t data = sys_limit(RLIMIT_DATA);
+
+	return as < data ? as : data;
+}
+
+void osmem_sys_key(uint64_t key[2])
+{
+	const unsigned char *random =
+		(const unsigned char *)(uintptr_t)getauxval(AT_RANDOM);
+	size_t i;
+
+	key[0] = (uintptr_t)&key ^ UINT64_C(0x9e3779b97f4a7c15);
+	key[1] = (uintptr_t)environ;
+	/* Mixed, so that a leaked seal says nothing of libc's own secrets. */
+	for (i = 0; random != NULL && i < 16; i++) {
+		uint64_t *k = &key[i & 1];
+
+		*k = (*k ^ random[i]) * UINT64_C(0xff51afd7ed558ccd);
+		*k ^= *k >> 32;
+	}
+}
+
+const char *osmem_sys_getenv(const char *name)
+{
+	char **e;
+
+	if (environ == NULL || getauxval(AT_SECURE) != 0)
+		return NULL;
+	for (e = environ; *e != NULL; e++) {
+		const char *a = *e;
+		const char *b = name;
+
+		while (*b != '\0' && *a == *b)
+			a++, b++;
+		if (*b == '\0' && *a == '=')
+			return a + 1;
+	}
+	return NULL;
+}
+
+int osmem_sys_write(int fd, const char *buf, size_t size)
+{
+	int saved = errno;
+	int err = 0;
+
+	while (size > 0 && err == 0) {
+		ssize_t n = write(fd, buf, size);
+
+		if (n > 0) {
+			buf += n;
+			size -= (size_t)n;
+		} else if (n == 0 || errno != EINTR) {
+			err = n == 0 ? EIO : errno;
+		}
+	}
+	errno = saved;
+	return err;
+}
+
+static struct {
+	int fd; /* 0: none */
+	struct stat what;
+} sys_stderr;
+
+/* High, out of the way of programs that count on low descriptors. */
+enum { SYS_STDERR_LEAST = 100 };
+
+void osmem_sys_keep_stderr(void)
+{
+	int saved = errno;
+	int fd = sys_stderr.fd;
+
+	if (fd == 0)
+		fd = fcntl(2, F_DUPFD_CLOEXEC, SYS_STDERR_LEAST);
+	if (fd > 0 && fstat(fd, &sys_stderr.what) == 0)
+		sys_stderr.fd = fd;
+	else if (fd > 0)
+		close(fd);
+	errno = saved;
+}
+
+/* A program may have closed it, and opened a file of its own instead. */
+int osmem_sys_kept_stderr(void)
+{
+	struct stat now;
+	int saved = errno;
+	bool same = sys_stderr.fd != 0 && fstat(sys_stderr.fd, &now) == 0 &&
+		    now.st_dev == sys_stderr.what.st_dev &&
+		    now.st_ino == sys_stderr.what.st_ino;
+
+	errno = saved;
+	return same ? sys_stderr.fd : 2;
+}
+
+void osmem_sys_wait(const uint32_t *word, uint32_t value)
+{
+	int saved = errno;
+
+	syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, NULL, NULL, 0);
+	errno = saved;
+}
+
+void osmem_sys_wake(const uint32_t *word)
+{
+	int saved = errno;
+
+	syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+	errno = saved;
+}
+
+void osmem_sys_abort(void)
+{
+	abort();
+}
+
+void osmem_sys_exit(int status)
+{
+	_exit(status);
+}

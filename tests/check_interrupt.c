@@ -1,0 +1,353 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * check_interrupt.c - signal handlers that interrupt the allocator and fork.
+ *
+ * The child goes on with the operation that was interrupted, and so does the
+ * parent. By a timer, at random; and by the processor's trap flag, after each
+ * single instruction, so that no window is too small. A handler that allocates
+ * must not hang: it works or ends in a report.
+ */
+#include <config.h>
+
+#include "child.h"
+#include "must.h"
+#include "workload.h"
+
+#include <check.h>
+#include <osmem.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+#include <ucontext.h>
+
+static volatile sig_atomic_t in_child;
+static volatile sig_atomic_t forks;
+
+/* Waits until the child has gone on and ended well. */
+static void await(pid_t pid)
+{
+	int status;
+	pid_t ended;
+
+	do
+		ended = waitpid(pid, &status, 0);
+	while (ended < 0 && errno == EINTR);
+	MUST(ended == pid);
+	MUST(WIFEXITED(status));
+	MUST_EQ(WEXITSTATUS(status), 0);
+	forks++;
+}
+
+/* What the child does when the interrupted operation has ended. */
+static void child_ends(struct workload *w)
+{
+	size_t i;
+
+	for (i = 0; i < 50; i++)
+		workload_step(w);
+	workload_finish(w);
+	_exit(0);
+}
+
+/* --- by a timer --- */
+
+static void set_timer(long microseconds)
+{
+	struct itimerval timer = {{0, 0}, {0, microseconds}};
+
+	setitimer(ITIMER_REAL, &timer, NULL);
+}
+
+static void fork_on_alarm(int signal)
+{
+	int saved = errno;
+	pid_t pid;
+
+	(void)signal;
+	if (in_child)
+		return;
+	pid = fork();
+	if (pid == 0) {
+		in_child = 1;
+		set_timer(0);
+	} else if (pid > 0) {
+		await(pid);
+	}
+	errno = saved;
+}
+
+static void interrupt_by_timer(size_t wish)
+{
+	struct workload w;
+	struct sigaction action = {.sa_handler = fork_on_alarm};
+	size_t target = workload_number("OSMEM_TEST_OPS", wish);
+	sig_atomic_t seen = 0;
+
+	if (target > wish)
+		target = wish;
+	MUST(sigaction(SIGALRM, &action, NULL) == 0);
+	workload_start(&w, 4);
+	w.largest = 20000;
+	set_timer(500);
+	while ((size_t)forks < target) {
+		workload_step(&w);
+		if (in_child)
+			child_ends(&w);
+		if (forks != seen) {
+			seen = forks;
+			set_timer(300 + (long)workload_draw(&w, 700));
+		}
+	}
+	set_timer(0);
+	workload_finish(&w);
+	printf("interrupt: %d forks by a timer\n", (int)forks);
+}
+
+START_TEST(timer)
+{
+	interrupt_by_timer(200);
+}
+END_TEST
+
+static void *other_thread(void *stop)
+{
+	while (!*(atomic_int *)stop)
+		usleep(1000);
+	return NULL;
+}
+
+/* All signals stay blocked in it: the handler is for the thread that works. */
+static pthread_t start_other_thread(atomic_int *stop)
+{
+	sigset_t all;
+	sigset_t before;
+	pthread_t other;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	MUST(pthread_create(&other, NULL, other_thread, stop) == 0);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return other;
+}
+
+/* The same with the lock that processes of more than one thread take. */
+START_TEST(timer_with_threads)
+{
+	static atomic_int stop;
+	pthread_t other;
+
+	if (!OSMEM_CONF_THREADS)
+		return;
+	other = start_other_thread(&stop);
+	interrupt_by_timer(100);
+	stop = 1;
+	pthread_join(other, NULL);
+}
+END_TEST
+
+/* --- after every instruction --- */
+
+#if defined(__x86_64__) && defined(__linux__)
+
+enum { TRAP = 0x100 };
+
+static volatile sig_atomic_t steps;
+
+static inline void trap_on(void)
+{
+	__asm__ volatile("pushfq\n\torq $0x100, (%%rsp)\n\tpopfq" ::
+				 : "memory", "cc");
+}
+
+static inline void trap_off(void)
+{
+	__asm__ volatile("pushfq\n\tandq $~0x100, (%%rsp)\n\tpopfq" ::
+				 : "memory", "cc");
+}
+
+/* The handler itself is not traced: the kernel clears the flag for it. */
+static void fork_on_trap(int signal, siginfo_t *info, void *context)
+{
+	ucontext_t *interrupted = context;
+	int saved = errno;
+	pid_t pid;
+
+	(void)signal;
+	(void)info;
+	steps++;
+	pid = fork();
+	MUST(pid >= 0);
+	if (pid == 0) {
+		alarm(30);
+		in_child = 1;
+		interrupted->uc_mcontext.gregs[REG_EFL] &= ~TRAP;
+	} else {
+		await(pid);
+	}
+	errno = saved;
+}
+
+static void traced(void (*operation)(void))
+{
+	struct sigaction action = {
+		.sa_sigaction = fork_on_trap,
+		.sa_flags = SA_SIGINFO,
+	};
+
+	MUST(sigaction(SIGTRAP, &action, NULL) == 0);
+	trap_on();
+	operation();
+	trap_off();
+}
+
+static char *block;
+
+static void one_malloc(void)
+{
+	block = os_malloc(100);
+}
+
+static void one_free(void)
+{
+	os_free(block);
+}
+
+static void one_realloc(void)
+{
+	block = os_realloc(block, 3000);
+}
+
+static void trace_one(void *arg)
+{
+	void (*operation)(void) = *(void (**)(void))arg;
+	char *guard = os_malloc(100);
+
+	block = os_malloc(200);
+	MUST(guard != NULL && block != NULL);
+	memset(guard, 'g', 100);
+	alarm(20);
+	traced(operation);
+	if (operation == one_free)
+		block = os_malloc(10);
+	os_free(block);
+	MUST(guard[0] == 'g' && guard[99] == 'g');
+	os_free(guard);
+	MUST(os_malloc(50000) != NULL);
+	MUST_EQ(os_heap_check(), 0);
+	MUST(in_child || steps > 50);
+}
+
+static void trace(void (*operation)(void))
+{
+	struct child child;
+
+	child_run(&child, trace_one, &operation);
+	if (child_succeeded(&child))
+		return;
+	child_show(&child);
+	MUST(!"a fork after every instruction");
+}
+
+START_TEST(every_instruction)
+{
+	if (child_is_sanitized())
+		return;
+	trace(one_malloc);
+	trace(one_free);
+	trace(one_realloc);
+}
+END_TEST
+
+static void trace_in_a_thread(void *arg)
+{
+	static atomic_int stop;
+
+	start_other_thread(&stop);
+	trace_one(arg);
+}
+
+START_TEST(every_instruction_with_threads)
+{
+	struct child child;
+	void (*operation)(void) = one_malloc;
+
+	if (child_is_sanitized() || !OSMEM_CONF_THREADS)
+		return;
+	child_run(&child, trace_in_a_thread, &operation);
+	if (child_succeeded(&child))
+		return;
+	child_show(&child);
+	MUST(!"a fork after every instruction");
+}
+END_TEST
+
+#endif
+
+/* --- a handler that allocates --- */
+
+static void allocate_on_alarm(int signal)
+{
+	(void)signal;
+	os_free(os_malloc(100));
+	forks++;
+}
+
+static void allocate_in_handlers(void *unused)
+{
+	struct sigaction action = {.sa_handler = allocate_on_alarm};
+	struct itimerval often = {{0, 50}, {0, 50}};
+	struct workload w;
+
+	(void)unused;
+	MUST(sigaction(SIGPROF, &action, NULL) == 0);
+	workload_start(&w, 8);
+	w.largest = 2000;
+	setitimer(ITIMER_PROF, &often, NULL);
+	while (forks < 300)
+		workload_step(&w);
+}
+
+/* The process ends in a report, or it was lucky; it does not hang. */
+START_TEST(a_handler_that_allocates)
+{
+	struct child child;
+
+	if (!OSMEM_CONF_THREADS)
+		return; /* there is no lock that could tell */
+	child_run(&child, allocate_in_handlers, NULL);
+	if (child_succeeded(&child))
+		return;
+	if (child_was_killed_by(&child, SIGABRT) &&
+	    strstr(child.text, "allocation inside an allocation") != NULL)
+		return;
+	child_show(&child);
+	MUST(!"a report, or nothing");
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("interrupt");
+	TCase *tcase = tcase_create("interrupt");
+	SRunner *runner;
+	int failed;
+
+	tcase_set_timeout(tcase, 200);
+	tcase_add_test(tcase, timer);
+	tcase_add_test(tcase, timer_with_threads);
+#if defined(__x86_64__) && defined(__linux__)
+	tcase_add_test(tcase, every_instruction);
+	tcase_add_test(tcase, every_instruction_with_threads);
+#endif
+	tcase_add_test(tcase, a_handler_that_allocates);
+	suite_add_tcase(suite, tcase);
+	runner = srunner_create(suite);
+	srunner_run_all(runner, CK_ENV);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed != 0;
+}

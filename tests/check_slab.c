@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * check_slab.c - mode fast: slots, misuse of slots, threads that leave.
+ *
+ * White box: links the core library. The test process chooses the mode before
+ * its first allocation, and Check runs each test in a fork of it.
+ */
+#include "must.h"
+
+#include "class.h"
+#include "slab.h"
+
+#include "child.h"
+
+#include <check.h>
+#include <errno.h>
+#include <osmem.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void *volatile hidden;
+
+START_TEST(slots_serve_all_sizes_below_the_threshold)
+{
+	size_t size;
+
+	for (size = 1; size <= 131040; size += size < 2048 ? 1 : 509) {
+		unsigned char *p = os_malloc(size);
+		size_t usable = os_malloc_usable_size(p);
+
+		MUST(p != NULL && osmem_slab_of(p) != NULL);
+		MUST_EQ(usable, osmem_class_size(osmem_class_of(size)));
+		MUST_EQ((uintptr_t)p % 16, 0);
+		memset(p, 0xee, usable);
+		os_free(p);
+		p = os_calloc(1, size);
+		MUST(p[0] == 0 && p[size - 1] == 0 && p[size / 2] == 0);
+		os_free_sized(p, size);
+	}
+	MUST_EQ(os_heap_check(), 0);
+}
+END_TEST
+
+START_TEST(aligned_slots)
+{
+	size_t alignment;
+	size_t size;
+
+	for (alignment = 16; alignment <= 65536; alignment *= 2)
+		for (size = 1; size < 40000; size = size * 3 + 1) {
+			void *p = os_aligned_alloc(alignment, size);
+
+			MUST(p != NULL && (uintptr_t)p % alignment == 0);
+			memset(p, 1, size);
+			os_free_aligned_sized(p, alignment, size);
+		}
+}
+END_TEST
+
+START_TEST(realloc_keeps_contents_between_all_kinds)
+{
+	size_t size = 1;
+	unsigned char *p = os_malloc(size);
+	int step;
+
+	p[0] = 7;
+	for (step = 0; step < 60; step++) {
+		size_t next = step % 3 == 2 ? size / 2 + 1 : size * 2 + 5;
+		size_t kept = next < size ? next : size;
+		size_t i;
+
+		p = os_realloc(p, next);
+		MUST(p != NULL);
+		for (i = 0; i < kept; i++)
+			MUST_EQ(p[i], 7);
+		memset(p, 7, next);
+		size = next;
+		if (size > 1000000)
+			size = 1;
+	}
+	os_free(p);
+}
+END_TEST
+
+static void free_twice(void *p)
+{
+	hidden = p;
+	os_free(hidden);
+	os_free(hidden);
+}
+
+static void free_inside(void *p)
+{
+	hidden = (char *)p + 8;
+	os_free(hidden);
+}
+
+static void free_not_carved(void *p)
+{
+	struct osmem_slab *s = osmem_slab_of(p);
+
+	hidden = s->start + s->most - s->size;
+	os_free(hidden);
+}
+
+static void expect_abort(void (*misuse)(void *), void *p, const char *text)
+{
+	struct child child;
+
+	child_run(&child, misuse, p);
+	if (!child_was_killed_by(&child, SIGABRT) ||
+	    strstr(child.text, text) == NULL)
+		child_show(&child);
+	MUST(child_was_killed_by(&child, SIGABRT));
+	MUST(strstr(child.text, text) != NULL);
+}
+
+START_TEST(misuse_is_reported)
+{
+	static const size_t sizes[] = {8, 16, 40, 1000, 20000, 100000};
+	size_t i;
+
+	for (i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		void *p = os_malloc(sizes[i]);
+
+		expect_abort(free_twice, p, "double free");
+		expect_abort(free_inside, p, "inside a block");
+		expect_abort(free_not_carved, p, "invalid pointer");
+		hidden = p;
+		os_free(p);
+		errno = 0;
+		MUST(os_realloc(hidden, 10) == NULL && errno == EINVAL);
+	}
+}
+END_TEST
+
+enum { HANDED = 3000 };
+
+static void *allocate_some(void *arg)
+{
+	void **blocks = arg;
+	size_t i;
+
+	for (i = 0; i < HANDED; i++) {
+		blocks[i] = os_malloc(i % 500 + 1);
+		memset(blocks[i], (int)(i % 251), i % 500 + 1);
+	}
+	return NULL;
+}
+
+/* Frees by others, with the owner alive, gone, and replaced by another. */
+START_TEST(blocks_outlive_their_thread)
+{
+	static void *blocks[HANDED];
+	int round;
+	size_t i;
+
+	if (!OSMEM_CONF_THREADS)
+		return;
+	for (round = 0; round < 20; round++) {
+		pthread_t thread;
+
+		MUST_EQ(pthread_create(&thread, NULL, allocate_some, blocks),
+			0);
+		pthread_join(thread, NULL);
+		for (i = 0; i < HANDED; i++) {
+			unsigned char *p = blocks[i];
+
+			MUST_EQ(p[i % 500], i % 251);
+			os_free(p);
+		}
+	}
+	MUST_EQ(os_heap_check(), 0);
+}
+END_TEST
+
+static int count_used(const struct os_block *block, void *arg)
+{
+	size_t *used = arg;
+
+	if (block->state == OS_BLOCK_USED && osmem_slab_of(block->ptr) != NULL)
+		used[0]++;
+	if ((uintptr_t)block->ptr <= used[1])
+		used[2]++;
+	used[1] = (uintptr_t)block->ptr;
+	return 0;
+}
+
+START_TEST(walk_and_statistics_see_slots)
+{
+	struct os_stats stats = { .struct_size = sizeof(stats) };
+	size_t seen[3] = {0, 0, 0};
+	void *p = os_malloc(100);
+	void *q = os_malloc(300000);
+
+	MUST_EQ(os_stats(&stats), 0);
+	MUST_EQ(os_heap_walk(count_used, seen), 0);
+	MUST_EQ(seen[0], stats.slab_used_blocks);
+	MUST_EQ(seen[2], 0);
+	MUST(stats.slab_used_bytes >= 112);
+	MUST(stats.slab_bytes >= stats.slab_used_bytes);
+	os_free(p);
+	os_free(q);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("slab");
+	TCase *tcase = tcase_create("slab");
+	SRunner *runner;
+	int failed;
+
+	MUST_EQ(os_mallopt(OS_M_MODE, OS_MODE_FAST), 1);
+	tcase_set_timeout(tcase, 120);
+	tcase_add_test(tcase, slots_serve_all_sizes_below_the_threshold);
+	tcase_add_test(tcase, aligned_slots);
+	tcase_add_test(tcase, realloc_keeps_contents_between_all_kinds);
+	tcase_add_test(tcase, misuse_is_reported);
+	tcase_add_test(tcase, blocks_outlive_their_thread);
+	tcase_add_test(tcase, walk_and_statistics_see_slots);
+	suite_add_tcase(suite, tcase);
+	runner = srunner_create(suite);
+	srunner_run_all(runner, CK_ENV);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed != 0;
+}
