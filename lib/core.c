@@ -331,7 +331,7 @@ bool osmem_core_trim(size_t pad)
 	core_enter();
 	any = osmem_heap_trim(pad);
 	core_leave();
-	return osmem_region_purge() || any;
+	return osmem_thread_trim(true) || any;
 }
 
 bool osmem_core_has_started(void)

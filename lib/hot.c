@@ -83,7 +83,7 @@ struct osmem_place osmem_hot_locate(const void *ptr)
 	place.slot_size = s->size;
 	if (!osmem_slab_is_slot(s, ptr))
 		place.found = OSMEM_FOUND_INSIDE;
-	else if (osmem_slab_is_marked(s, ptr))
+	else if (osmem_slab_is_free(s, ptr))
 		place.found = OSMEM_FOUND_FREE;
 	else
 		place.found = OSMEM_FOUND_LIVE;

@@ -71,20 +71,20 @@ size_t osmem_init_page_size(void)
 
 static void init_before_fork(void)
 {
-	osmem_lock_before_fork(&osmem_core_lock);
 	osmem_thread_before_fork();
+	osmem_lock_before_fork(&osmem_core_lock);
 }
 
 static void init_after_fork_in_parent(void)
 {
-	osmem_thread_after_fork(false);
 	osmem_lock_after_fork(&osmem_core_lock);
+	osmem_thread_after_fork(false);
 }
 
 static void init_after_fork_in_child(void)
 {
-	osmem_thread_after_fork(true);
 	osmem_lock_after_fork(&osmem_core_lock);
+	osmem_thread_after_fork(true);
 }
 
 /*

@@ -237,7 +237,7 @@ static bool inspect_next(struct inspect_cursor *c, struct os_block *block)
 	} else if (c->slot != NULL) {
 		block->ptr = c->slot;
 		block->size = c->slab->size;
-		block->state = osmem_slab_is_marked(c->slab, c->slot) ?
+		block->state = osmem_slab_is_free(c->slab, c->slot) ?
 				       OS_BLOCK_FREE :
 				       OS_BLOCK_USED;
 		c->slot += c->slab->size;

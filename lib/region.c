@@ -22,15 +22,17 @@ OSMEM_VAR_DEFINED struct osmem_region osmem_region;
 #define REGION_STEP ((size_t)2 << 20)
 
 /*
- * What may lie dirty: a share of what is in use, and an allowance. A purge that
- * is regretted, because half of what it gave back is soon taken again, doubles
- * the allowance, one that is not halves it: memory that was used once goes back
- * at once, memory that bounces is left alone. In units.
+ * What may lie there for nothing, as free units or as idle pages of slabs: a
+ * share of what is in use, and an allowance. When half of what purges gave
+ * back is taken again at once, the allowance doubles, with time it halves:
+ * memory that was used once goes back at once, memory that bounces quickly is
+ * left alone. In bytes.
  */
 enum {
-	REGION_DIRTY_SHARE = 8,
-	REGION_ALLOWANCE_LEAST = (1 << 20) >> OSMEM_UNIT_SHIFT,
-	REGION_ALLOWANCE_MOST = (64 << 20) >> OSMEM_UNIT_SHIFT
+	REGION_IDLE_SHARE = 16,
+	REGION_ALLOWANCE_LEAST = 512 << 10,
+	REGION_ALLOWANCE_MOST = 64 << 20,
+	REGION_AT_ONCE = 20 /* milliseconds */
 };
 
 /* Runs of units: by (first, length) and by (length, first). */
@@ -47,10 +49,21 @@ static struct {
 	size_t frontier; /* units taken so far from the bottom */
 	size_t used;	 /* units in slabs */
 	size_t allowance;
-	size_t purged;	/* by the last purge, and taken again since */
-	size_t regretted;
+	unsigned long learned; /* when, in milliseconds */
+	bool refused;	       /* madvise: memory is locked; ask no more */
 	bool tried;
 } region = { .allowance = REGION_ALLOWANCE_LEAST };
+
+/*
+ * Counters without the lock, relaxed: they decide when to purge, and a wrong
+ * decision costs time only. room: what may be idle in slabs before a purge.
+ */
+static struct {
+	atomic_size_t idle;
+	atomic_size_t room;
+	atomic_size_t purged;	 /* since we last learned */
+	atomic_size_t regretted; /* taken again since */
+} region_count = { .room = REGION_ALLOWANCE_LEAST };
 
 /* --- reserving and committing --- */
 
@@ -236,6 +249,20 @@ static bool region_get_run(struct region_runs *runs, size_t units,
 	return true;
 }
 
+/* What is left for slabs of what may lie there for nothing. */
+static void region_make_room(void)
+{
+	size_t most = (region.used << OSMEM_UNIT_SHIFT) / REGION_IDLE_SHARE;
+	size_t dirty = region.dirty.units << OSMEM_UNIT_SHIFT;
+
+	if (most < region.allowance)
+		most = region.allowance;
+	most = dirty < most ? most - dirty : 0;
+	if (region.refused)
+		most = PTRDIFF_MAX;
+	atomic_store_explicit(&region_count.room, most, memory_order_relaxed);
+}
+
 /* Dirty runs first: their pages are there. */
 bool osmem_region_take(size_t units, size_t *first, bool *clean)
 {
@@ -243,7 +270,7 @@ bool osmem_region_take(size_t units, size_t *first, bool *clean)
 	if (!region_get_run(&region.dirty, units, first)) {
 		*clean = true;
 		if (region_get_run(&region.clean, units, first)) {
-			region.regretted += units;
+			osmem_region_regret(units << OSMEM_UNIT_SHIFT);
 		} else {
 			while (region.frontier + units > region_committed())
 				if (!region_commit())
@@ -253,6 +280,7 @@ bool osmem_region_take(size_t units, size_t *first, bool *clean)
 		}
 	}
 	region.used += units;
+	region_make_room();
 	return true;
 }
 
@@ -260,32 +288,65 @@ void osmem_region_give(size_t first, size_t units, bool dirty)
 {
 	region.used -= units;
 	region_put_run(dirty ? &region.dirty : &region.clean, first, units);
+	region_make_room();
 }
 
 /* --- purging --- */
 
-bool osmem_region_should_purge(void)
+static size_t region_read(atomic_size_t *count)
 {
-	size_t most = region.used / REGION_DIRTY_SHARE;
-
-	if (most < region.allowance)
-		most = region.allowance;
-	return region.dirty.units > most;
+	return atomic_load_explicit(count, memory_order_relaxed);
 }
 
-/* Before a purge: what became of the last one. */
-static void region_learn(void)
+static void region_add(atomic_size_t *count, size_t bytes)
 {
-	if (region.regretted * 2 > region.purged)
+	atomic_fetch_add_explicit(count, bytes, memory_order_relaxed);
+}
+
+void osmem_region_add_idle(ptrdiff_t bytes)
+{
+	region_add(&region_count.idle, (size_t)bytes);
+}
+
+void osmem_region_purged(size_t bytes)
+{
+	region_add(&region_count.purged, bytes);
+}
+
+void osmem_region_regret(size_t bytes)
+{
+	region_add(&region_count.regretted, bytes);
+}
+
+bool osmem_region_should_purge(void)
+{
+	return (ptrdiff_t)region_read(&region_count.idle) >=
+	       (ptrdiff_t)region_read(&region_count.room);
+}
+
+void osmem_region_learn(void)
+{
+	unsigned long now = osmem_sys_milliseconds();
+	bool at_once;
+	bool regretted;
+
+	osmem_lock(&osmem_core_lock);
+	at_once = now - region.learned < REGION_AT_ONCE;
+	regretted = at_once && region_read(&region_count.regretted) * 2 >
+				       region_read(&region_count.purged);
+	if (regretted && region.allowance < REGION_ALLOWANCE_MOST)
 		region.allowance *= 2;
-	else
+	else if (!at_once && region.allowance > REGION_ALLOWANCE_LEAST)
 		region.allowance /= 2;
-	if (region.allowance < REGION_ALLOWANCE_LEAST)
-		region.allowance = REGION_ALLOWANCE_LEAST;
-	if (region.allowance > REGION_ALLOWANCE_MOST)
-		region.allowance = REGION_ALLOWANCE_MOST;
-	region.regretted = 0;
-	region.purged = region.dirty.units;
+	if (regretted || !at_once) {
+		region.learned = now;
+		atomic_store_explicit(&region_count.regretted, 0,
+				      memory_order_relaxed);
+		atomic_store_explicit(&region_count.purged, 0,
+				      memory_order_relaxed);
+	}
+	region_make_room();
+	osmem_unlock(&osmem_core_lock);
 }
 
 /* The longest dirty run, out of the sets. */
@@ -312,7 +373,6 @@ bool osmem_region_purge(void)
 	char *start;
 
 	osmem_lock(&osmem_core_lock);
-	region_learn();
 	while (purged && region_take_dirty(&first, &units)) {
 		osmem_unlock(&osmem_core_lock);
 		start = osmem_region.base + (first << OSMEM_UNIT_SHIFT);
@@ -322,8 +382,12 @@ bool osmem_region_purge(void)
 		osmem_lock(&osmem_core_lock);
 		region_put_run(purged ? &region.clean : &region.dirty, first,
 			       units);
+		if (purged)
+			osmem_region_purged(size);
+		region.refused = !purged;
 		any |= purged;
 	}
+	region_make_room();
 	osmem_unlock(&osmem_core_lock);
 	return any;
 }
@@ -336,6 +400,7 @@ struct osmem_region_totals osmem_region_totals(void)
 						  memory_order_relaxed),
 		.used = region.used << OSMEM_UNIT_SHIFT,
 		.dirty = region.dirty.units << OSMEM_UNIT_SHIFT,
+		.idle = region_read(&region_count.idle),
 	};
 
 	return totals;

@@ -4,7 +4,7 @@
  *
  * One reservation; memory is committed from the bottom. Each unit has a record
  * out of line, in a mapping of its own (slab.h). All functions need the core's
- * lock but osmem_region_purge(), which takes it.
+ * lock where nothing else is said.
  */
 #ifndef OSMEM_REGION_H
 #define OSMEM_REGION_H
@@ -17,7 +17,7 @@
 #define OSMEM_UNIT ((size_t)1 << OSMEM_UNIT_SHIFT)
 
 /* The bytes of a unit's record. */
-enum { OSMEM_RECORD = 128 };
+enum { OSMEM_RECORD = 192 };
 
 /*
  * base, records and heads are set once, before limit becomes other than 0.
@@ -55,10 +55,20 @@ OSMEM_FN void osmem_region_give(size_t first, size_t units, bool dirty);
  */
 OSMEM_FN bool osmem_region_release_spare(void);
 
-/* Whether so much lies dirty and free that it should be purged now. */
+/* Slabs have so many bytes more in pages without a slot in use. No lock. */
+OSMEM_FN void osmem_region_add_idle(ptrdiff_t bytes);
+
+/* So much of slabs was purged, or taken again since. No lock. */
+OSMEM_FN void osmem_region_purged(size_t bytes);
+OSMEM_FN void osmem_region_regret(size_t bytes);
+
+/* Whether so much lies there for nothing that it should be purged. No lock. */
 OSMEM_FN bool osmem_region_should_purge(void);
 
-/* Gives dirty free units back to the system. No lock may be held. */
+/* Before purging: learns from the last time. Takes the lock. */
+OSMEM_FN void osmem_region_learn(void);
+
+/* Gives dirty free units back to the system. Takes the lock. */
 OSMEM_FN bool osmem_region_purge(void);
 
 struct osmem_region_totals {
@@ -66,6 +76,7 @@ struct osmem_region_totals {
 	size_t committed;
 	size_t used;  /* by slabs */
 	size_t dirty; /* free, not purged */
+	size_t idle;  /* in slabs: pages without a slot in use */
 };
 
 OSMEM_FN struct osmem_region_totals osmem_region_totals(void);

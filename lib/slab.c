@@ -1,21 +1,28 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * slab.c - records: making, carving, remote frees.
+ * slab.c - records: making, carving, remote frees, pieces.
  *
- * Making and deleting need the core's lock; the rest is the owner's, but the
+ * Making and deleting need the core's lock; the rest is the holder's, but the
  * remote list, which is one atomic word. Must never read a slot that has not
- * been located.
+ * been located, nor one whose piece is gone.
  */
 #include "slab.h"
 
 #include "check.h"
+#include "die.h"
 #include "print.h"
+#include "sys.h"
+
+#include <string.h>
 
 OSMEM_VAR_DEFINED struct osmem_slab osmem_slab_nobody;
 OSMEM_VAR_DEFINED uintptr_t osmem_slab_key;
 
 /* A slab has at least so many slots, and wastes at most a 12th at its end. */
 enum { SLAB_SLOTS_LEAST = 8, SLAB_WASTE = 12, SLAB_UNITS_MOST = 32 };
+
+/* The logarithm of a piece of a slab of one unit: pages, 16 of them at most. */
+static unsigned int slab_piece_shift;
 
 static size_t slab_units(size_t size)
 {
@@ -41,11 +48,118 @@ struct osmem_slab *osmem_slab_of(const void *p)
 	return s != &osmem_slab_nobody ? s : NULL;
 }
 
+/* --- slots and pieces --- */
+
+/* The number of a slot, by the reciprocal of its size. */
+static uint32_t slab_index(const struct osmem_slab *s, const void *slot)
+{
+	uint32_t offset = (uint32_t)((const char *)slot - s->start);
+
+#ifdef __SIZEOF_INT128__
+	return (uint32_t)((unsigned __int128)offset * s->magic >> 64);
+#else
+	return offset / s->size;
+#endif
+}
+
+static void *slab_slot(const struct osmem_slab *s, uint32_t index)
+{
+	return s->start + (size_t)index * s->size;
+}
+
+/* A row of pieces, or of slots. */
+struct slab_row {
+	uint32_t first;
+	uint32_t last;
+};
+
+/* The pieces that a slot touches. */
+static struct slab_row slab_pieces(const struct osmem_slab *s, uint32_t index)
+{
+	uint32_t offset = index * s->size;
+
+	if (s->units > 1)
+		return (struct slab_row){ index, index };
+	return (struct slab_row){ offset >> slab_piece_shift,
+				  (offset + s->size - 1) >> slab_piece_shift };
+}
+
+/* The slots that touch a piece, carved or not. */
+static struct slab_row slab_slots(const struct osmem_slab *s, uint32_t piece)
+{
+	if (s->units > 1)
+		return (struct slab_row){ piece, piece };
+	return (struct slab_row){
+		(piece << slab_piece_shift) / s->size,
+		(((piece + 1) << slab_piece_shift) - 1) / s->size };
+}
+
+static size_t slab_piece_size(const struct osmem_slab *s)
+{
+	return s->units > 1 ? s->size : (size_t)1 << slab_piece_shift;
+}
+
+static uint32_t slab_gone(const struct osmem_slab *s)
+{
+	return atomic_load_explicit(&s->gone, memory_order_relaxed);
+}
+
+static bool slab_is_gone(const struct osmem_slab *s, uint32_t index)
+{
+	struct slab_row row;
+
+	if (likely(slab_gone(s) == 0))
+		return false;
+	row = slab_pieces(s, index);
+	return (slab_gone(s) >> row.first & ((2U << (row.last - row.first)) -
+					     1)) != 0;
+}
+
+bool osmem_slab_is_free(const struct osmem_slab *s, const void *slot)
+{
+	return slab_is_gone(s, slab_index(s, slot)) ||
+	       ((const uintptr_t *)slot)[1] == s->mark;
+}
+
+/* Torn or not: the owner must know by a look at its own name. */
+static void slab_set_gone(struct osmem_slab *s, uint32_t gone)
+{
+	uintptr_t owner = (uintptr_t)osmem_slab_owner(s);
+
+	atomic_store_explicit(&s->gone, gone, memory_order_relaxed);
+	if (owner != 0 && gone != 0)
+		owner |= OSMEM_SLAB_TORN;
+	atomic_store_explicit(&s->owner, owner, memory_order_relaxed);
+}
+
+void osmem_slab_set_owner(struct osmem_slab *s, struct osmem_thread *owner)
+{
+	atomic_store_explicit(&s->owner, (uintptr_t)owner,
+			      memory_order_relaxed);
+	slab_set_gone(s, slab_gone(s));
+}
+
+/* --- slabs come and go --- */
+
+static void slab_measure(struct osmem_slab *s, unsigned int class, size_t units)
+{
+	size_t size = osmem_class_size(class);
+
+	s->magic = UINT64_MAX / size + 1;
+	s->size = (uint32_t)size;
+	s->most = (uint32_t)(units * OSMEM_UNIT / size * size);
+	s->class = (uint8_t)class;
+	s->units = (uint16_t)units;
+	OSMEM_ASSERT(units == 1 || s->most / s->size <= OSMEM_SLAB_PIECES);
+	while ((size_t)1 << slab_piece_shift < osmem_sys_page_size() ||
+	       OSMEM_UNIT >> slab_piece_shift > OSMEM_SLAB_PIECES)
+		slab_piece_shift++;
+}
+
 struct osmem_slab *osmem_slab_new(unsigned int class,
 				  struct osmem_thread *owner)
 {
-	size_t size = osmem_class_size(class);
-	size_t units = slab_units(size);
+	size_t units = slab_units(osmem_class_size(class));
 	struct osmem_slab *s;
 	size_t first;
 	size_t i;
@@ -54,25 +168,24 @@ struct osmem_slab *osmem_slab_new(unsigned int class,
 	if (!osmem_region_take(units, &first, &clean))
 		return NULL;
 	s = osmem_slab_record(first);
-	for (i = 0; i < units; i++)
-		osmem_region.heads[first + i] = s;
 	s->start = osmem_region.base + (first << OSMEM_UNIT_SHIFT);
-	s->magic = UINT64_MAX / size + 1;
+	slab_measure(s, class, units);
 	/* Odd, so never a small number or a pointer. */
 	s->mark = ((uintptr_t)s->start ^ osmem_slab_key) *
 			  (uintptr_t)UINT64_C(0x9e3779b97f4a7c15) |
 		  1;
-	s->free = NULL;
-	s->used = 0;
-	atomic_store_explicit(&s->carved, 0, memory_order_relaxed);
-	s->size = (uint32_t)size;
-	s->most = (uint32_t)(units * OSMEM_UNIT / size * size);
-	s->class = (uint8_t)class;
-	s->units = (uint16_t)units;
-	s->state = OSMEM_SLAB_PARTIAL;
+	s->full = false;
+	s->ready = s->idle = 0;
 	s->prev = s->next = s->posted_next = NULL;
+	memset(s->lists, 0, sizeof(s->lists));
+	memset(s->busy, 0, sizeof(s->busy));
+	atomic_store_explicit(&s->used, 0, memory_order_relaxed);
+	atomic_store_explicit(&s->gone, 0, memory_order_relaxed);
+	atomic_store_explicit(&s->carved, 0, memory_order_relaxed);
 	atomic_store_explicit(&s->remote, 0, memory_order_relaxed);
-	atomic_store_explicit(&s->owner, owner, memory_order_relaxed);
+	osmem_slab_set_owner(s, owner);
+	for (i = 0; i < units; i++)
+		osmem_region.heads[first + i] = s;
 	return s;
 }
 
@@ -84,53 +197,231 @@ void osmem_slab_delete(struct osmem_slab *s)
 
 	OSMEM_ASSERT(atomic_load(&s->remote) == 0);
 	atomic_store_explicit(&s->carved, 0, memory_order_relaxed);
-	atomic_store_explicit(&s->owner, NULL, memory_order_relaxed);
+	osmem_slab_set_owner(s, NULL);
 	for (i = 0; i < s->units; i++)
 		osmem_region.heads[first + i] = &osmem_slab_nobody;
 	osmem_region_give(first, s->units, true);
 }
 
-/* A list of slots that have never been used. */
-static void *slab_carve(struct osmem_slab *s, uint32_t count)
+/* --- taking and putting --- */
+
+static void slab_count_used(struct osmem_slab *s, uint32_t more)
+{
+	atomic_store_explicit(&s->used, osmem_slab_in_use(s) + more,
+			      memory_order_relaxed);
+}
+
+/* Counted: the pieces below have memory, so one that was free was idle. */
+static void slab_use(struct osmem_slab *s, uint32_t index, uint32_t counted)
+{
+	struct slab_row row = slab_pieces(s, index);
+
+	for (; row.first <= row.last; row.first++)
+		if (s->busy[row.first]++ == 0 && row.first < counted)
+			s->idle--;
+}
+
+static void slab_link(struct osmem_slab *s, uint32_t index, uint32_t piece)
+{
+	*(uintptr_t *)slab_slot(s, index) = s->lists[piece];
+	s->lists[piece] = (uint16_t)(index + 1);
+	s->ready |= 1U << piece;
+}
+
+void osmem_slab_put(struct osmem_slab *s, void *p)
+{
+	uint32_t index = slab_index(s, p);
+	struct slab_row row = slab_pieces(s, index);
+
+	slab_link(s, index, row.first);
+	for (; row.first <= row.last; row.first++)
+		if (--s->busy[row.first] == 0)
+			s->idle++;
+	slab_count_used(s, (uint32_t)-1);
+}
+
+/* From the lowest piece: what is in use stays together. */
+static void *slab_take_ready(struct osmem_slab *s)
+{
+	uint32_t piece = (uint32_t)__builtin_ctz(s->ready);
+	uint32_t index = s->lists[piece] - 1U;
+	uintptr_t *slot = slab_slot(s, index);
+
+	s->lists[piece] = (uint16_t)slot[0];
+	if (s->lists[piece] == 0)
+		s->ready &= ~(1U << piece);
+	slab_use(s, index, OSMEM_SLAB_PIECES);
+	return slot;
+}
+
+/* Slots that were never used; none while there are any others. */
+static void *slab_take_fresh(struct osmem_slab *s)
 {
 	uint32_t carved = osmem_slab_carved(s);
-	char *first = s->start + carved;
-	char *p = first;
+	uint32_t counted = 0;
+	uintptr_t *slot = (uintptr_t *)(s->start + carved);
 
-	atomic_store_explicit(&s->carved, carved + count * s->size,
+	if (carved == s->most)
+		return NULL;
+	if (carved != 0 && s->units == 1)
+		counted = ((carved - 1) >> slab_piece_shift) + 1;
+	slab_use(s, slab_index(s, slot), counted);
+	slot[1] = s->mark;
+	atomic_store_explicit(&s->carved, carved + s->size,
 			      memory_order_relaxed);
-	for (; --count > 0; p += s->size) {
-		*(void **)p = p + s->size;
-		((uintptr_t *)p)[1] = s->mark;
+	return slot;
+}
+
+/* Makes the slots of the lowest pieces that are gone ready again. */
+static void slab_restore(struct osmem_slab *s)
+{
+	uint32_t carved = osmem_slab_carved(s) / s->size;
+	uint32_t gone;
+
+	while (s->ready == 0 && (gone = slab_gone(s)) != 0) {
+		uint32_t piece = (uint32_t)__builtin_ctz(gone);
+		struct slab_row row = slab_slots(s, piece);
+
+		slab_set_gone(s, gone & (gone - 1));
+		s->idle++;
+		osmem_region_regret(slab_piece_size(s));
+		for (; row.first <= row.last && row.first < carved; row.first++)
+			if (!slab_is_gone(s, row.first)) {
+				slab_link(s, row.first,
+					  slab_pieces(s, row.first).first);
+				((uintptr_t *)slab_slot(s, row.first))[1] =
+					s->mark;
+			}
 	}
-	*(void **)p = NULL;
-	((uintptr_t *)p)[1] = s->mark;
-	return first;
+}
+
+bool osmem_slab_has_slots(const struct osmem_slab *s)
+{
+	return s->ready != 0 || slab_gone(s) != 0 ||
+	       osmem_slab_carved(s) < s->most || osmem_slab_waiting(s) != 0;
 }
 
 void *osmem_slab_take(struct osmem_slab *s, uint32_t count, uint32_t *taken)
 {
-	uint32_t fresh = (s->most - osmem_slab_carved(s)) / s->size;
-	void *list = s->free;
-	void **last = &s->free;
-	uint32_t n = 0;
+	void *list = NULL;
+	void **last = &list;
+	uint32_t n;
 
-	while (n < count && *last != NULL) {
+	if (s->ready == 0)
+		slab_restore(s);
+	for (n = 0; n < count && s->ready != 0; n++) {
+		*last = slab_take_ready(s);
 		last = *last;
-		n++;
 	}
-	if (last != &s->free) {
-		s->free = *last;
-		*last = NULL;
-	}
-	/* Slots that were never used come last: they have no pages yet. */
-	if (n == 0 && fresh != 0) {
-		n = fresh < count ? fresh : count;
-		list = slab_carve(s, n);
-	}
-	s->used += n;
+	if (n == 0)
+		for (; n < count && (*last = slab_take_fresh(s)) != NULL; n++)
+			last = *last;
+	*last = NULL;
+	slab_count_used(s, n);
 	*taken = n;
 	return list;
+}
+
+/* --- giving pieces back --- */
+
+size_t osmem_slab_idle(const struct osmem_slab *s)
+{
+	return s->idle * slab_piece_size(s);
+}
+
+/* The pieces with memory and without a slot in use. */
+static uint32_t slab_idle_pieces(const struct osmem_slab *s)
+{
+	uint32_t pieces = 0;
+	uint32_t i;
+
+	for (i = 0; i < OSMEM_SLAB_PIECES; i++)
+		if (s->busy[i] == 0 &&
+		    i * slab_piece_size(s) < osmem_slab_carved(s))
+			pieces |= 1U << i;
+	return pieces & ~slab_gone(s);
+}
+
+/* A slot that begins in a piece that stays leaves its list. */
+static void slab_unlink(struct osmem_slab *s, uint32_t index, uint32_t piece)
+{
+	uint32_t at = s->lists[piece] - 1U;
+	uintptr_t *before = NULL;
+
+	while (at != index) {
+		before = slab_slot(s, at);
+		at = (uint32_t)*before - 1;
+	}
+	at = (uint32_t)*(uintptr_t *)slab_slot(s, index);
+	if (before != NULL)
+		*before = at;
+	else
+		s->lists[piece] = (uint16_t)at;
+	if (s->lists[piece] == 0)
+		s->ready &= ~(1U << piece);
+}
+
+/* What touches the piece leaves the lists, and the piece is gone. */
+static void slab_forget(struct osmem_slab *s, uint32_t piece)
+{
+	uint32_t first = slab_slots(s, piece).first;
+	uint32_t begin = slab_pieces(s, first).first;
+
+	s->lists[piece] = 0;
+	s->ready &= ~(1U << piece);
+	if (begin != piece && first < osmem_slab_carved(s) / s->size &&
+	    !slab_is_gone(s, first))
+		slab_unlink(s, first, begin);
+	slab_set_gone(s, slab_gone(s) | 1U << piece);
+	s->idle--;
+}
+
+/* The whole pages of a row of pieces. */
+static void slab_purge(struct osmem_slab *s, uint32_t first, uint32_t last)
+{
+	size_t page = osmem_sys_page_size();
+	size_t size = slab_piece_size(s);
+	size_t from = osmem_up(first * size, page);
+	size_t to = (last + 1) * size & ~(page - 1);
+
+	if (from < to &&
+	    KEEP(osmem_sys_purge(s->start + from, to - from), "madvise",
+		 to - from) == 0)
+		osmem_region_purged(to - from);
+}
+
+void osmem_slab_tear(struct osmem_slab *s)
+{
+	uint32_t pieces = slab_idle_pieces(s);
+	uint32_t gone;
+	uint32_t i;
+
+	for (i = 0; i < OSMEM_SLAB_PIECES; i++)
+		if (pieces >> i & 1)
+			slab_forget(s, i);
+	OSMEM_ASSERT(s->idle == 0);
+	gone = slab_gone(s);
+	/* With what went before: pages between two slots go with the second. */
+	for (i = 0; i < OSMEM_SLAB_PIECES; i++) {
+		uint32_t first = i;
+		uint32_t met = 0;
+
+		for (; i < OSMEM_SLAB_PIECES && gone >> i & 1; i++)
+			met |= pieces >> i & 1;
+		if (met != 0)
+			slab_purge(s, first, i - 1);
+	}
+}
+
+/* --- remote frees --- */
+
+/* Everything, or a quarter of the slab has come back; asked once each. */
+static bool slab_is_worth_a_look(const struct osmem_slab *s, uint32_t count)
+{
+	uint32_t quarter = s->most / 4;
+
+	return count >= osmem_slab_in_use(s) ||
+	       (count * s->size >= quarter && (count - 1) * s->size < quarter);
 }
 
 /*
@@ -138,24 +429,33 @@ void *osmem_slab_take(struct osmem_slab *s, uint32_t count, uint32_t *taken)
  * mark included. Acquire: who sets the posted bit, the first since the last
  * drain, may write posted_next, which the drain has read before it cleared it.
  */
-bool osmem_slab_free_remote(struct osmem_slab *s, void *p)
+int osmem_slab_free_remote(struct osmem_slab *s, void *p)
 {
-	uintptr_t old = atomic_load_explicit(&s->remote, memory_order_relaxed);
+	uint32_t old = atomic_load_explicit(&s->remote, memory_order_relaxed);
+	uint32_t link = (slab_index(s, p) + 1) << OSMEM_SLAB_LINK_SHIFT;
+	uint32_t count;
+	int duty = 0;
 
 	((uintptr_t *)p)[1] = s->mark;
 	do {
-		*(uintptr_t *)p = old & ~(uintptr_t)OSMEM_SLAB_POSTED;
+		count = (old >> OSMEM_SLAB_COUNT_SHIFT) + 1;
+		*(uintptr_t *)p = old >> OSMEM_SLAB_LINK_SHIFT &
+				  OSMEM_SLAB_LINK_MASK;
 	} while (!atomic_compare_exchange_weak_explicit(
-		&s->remote, &old, (uintptr_t)p | OSMEM_SLAB_POSTED,
+		&s->remote, &old,
+		count << OSMEM_SLAB_COUNT_SHIFT | link | OSMEM_SLAB_POSTED,
 		memory_order_acq_rel, memory_order_relaxed));
-	return (old & OSMEM_SLAB_POSTED) == 0;
+	if ((old & OSMEM_SLAB_POSTED) == 0)
+		duty |= OSMEM_SLAB_POST;
+	if (slab_is_worth_a_look(s, count))
+		duty |= OSMEM_SLAB_HARVEST;
+	return duty;
 }
 
 bool osmem_slab_collect(struct osmem_slab *s, bool posted)
 {
-	uintptr_t old = atomic_load_explicit(&s->remote, memory_order_relaxed);
-	void *p;
-	void *next;
+	uint32_t old = atomic_load_explicit(&s->remote, memory_order_relaxed);
+	uint32_t link;
 
 	if (!posted && old <= OSMEM_SLAB_POSTED)
 		return false;
@@ -164,12 +464,14 @@ bool osmem_slab_collect(struct osmem_slab *s, bool posted)
 		&s->remote, &old, posted ? 0 : old & OSMEM_SLAB_POSTED,
 		memory_order_acq_rel, memory_order_relaxed))
 		continue;
-	p = (void *)(old & ~(uintptr_t)OSMEM_SLAB_POSTED);
-	if (p == NULL)
+	link = old >> OSMEM_SLAB_LINK_SHIFT & OSMEM_SLAB_LINK_MASK;
+	if (link == 0)
 		return false;
-	for (; p != NULL; p = next) {
-		next = *(void **)p;
-		osmem_slab_put(s, p);
+	while (link != 0) {
+		uintptr_t *slot = slab_slot(s, link - 1);
+
+		link = (uint32_t)slot[0];
+		osmem_slab_put(s, slot);
 	}
 	return true;
 }
@@ -203,7 +505,7 @@ size_t osmem_slab_used(const struct osmem_slab *s)
 	size_t used = 0;
 
 	for (; p < end; p += s->size)
-		used += !osmem_slab_is_marked(s, p);
+		used += !osmem_slab_is_free(s, p);
 	return used;
 }
 

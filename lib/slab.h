@@ -2,12 +2,18 @@
 /*
  * slab.h - a slab: units cut into slots of one size class, and its record.
  *
- * A slot is handed out, or free in exactly one place: its owner's list for the
- * class (thread.h), the slab's own list, its remote list (what other threads
- * freed), or not carved yet. A free slot's first word is the link, its second
- * the mark: the slab's secret, written by every free and cleared by every
- * allocation, so that a second free is seen. Only the
- * owner touches a record, but for the remote list.
+ * A slot is handed out, or free in exactly one place: its owner's bin for the
+ * class (thread.h), one of the slab's own lists, its remote list (what other
+ * threads freed), not carved yet, or gone with its pages. A free slot's first
+ * word is the link, its second the mark: the slab's secret, written by every
+ * free and cleared by every allocation, so that a second free is seen.
+ *
+ * A slab is divided into pieces: its pages, or its slots when it has more than
+ * one unit. Each piece has a list of its free slots and a count of those in
+ * use, so a page without any is known at once, and can be given back.
+ *
+ * Who holds the slab (the lock of its owner, or of the pool that it is in) may
+ * touch its record; the words that others read are atomic.
  */
 #ifndef OSMEM_SLAB_H
 #define OSMEM_SLAB_H
@@ -19,42 +25,63 @@
 
 struct osmem_thread;
 
-enum osmem_slab_state {
-	OSMEM_SLAB_PARTIAL, /* the owner's, may have free slots */
-	OSMEM_SLAB_FULL,    /* the owner's, has none */
-	OSMEM_SLAB_POOLED   /* nobody's, in its class's pool */
-};
+enum { OSMEM_SLAB_PIECES = 16 };
 
 struct osmem_slab {
 	/*
-	 * Written by the owner, or under the pool's lock when there is none;
-	 * read by anybody who frees, relaxed: whoever reads itself is the
-	 * owner, and nobody else can make that untrue.
+	 * Read by anybody who frees, relaxed: whoever reads itself is the owner,
+	 * and nobody else can make that untrue but by tearing the slab, which
+	 * adds OSMEM_SLAB_TORN: then even the owner takes the slow path.
 	 */
-	_Atomic(struct osmem_thread *) owner;
+	_Atomic(uintptr_t) owner;
 	char *start;
 	uint64_t magic; /* of the slot's size: see osmem_slab_is_slot() */
 	uintptr_t mark; /* in free slots */
-	/* Bytes cut into slots so far: owner writes, others read, relaxed. */
+	/* Bytes cut into slots so far: the holder writes, others read. */
 	_Atomic(uint32_t) carved;
 	uint32_t size; /* of a slot */
 	uint8_t class;
-	uint8_t state;
+	bool full; /* stands in its owner's list of full ones */
 	uint16_t units;
-	uint32_t used; /* slots that are neither here nor remote */
-	void *free;
-	/* The line that other threads write. */
-	_Alignas(64) _Atomic(uintptr_t) remote; /* list | posted */
+	/*
+	 * Slots that are neither here nor gone: the holder writes; who frees
+	 * from outside reads it to see that nothing is left in use. Relaxed: a
+	 * wrong guess costs one look under the lock.
+	 */
+	_Atomic(uint32_t) used;
+	/* Pieces without their memory. The holder writes, walkers read. */
+	_Atomic(uint32_t) gone;
+	uint32_t most; /* bytes that can be carved */
+
+	/* The line that other threads write: link, count of slots, posted. */
+	_Alignas(64) _Atomic(uint32_t) remote;
+	/* Its class + 1 while it is in that pool, under the pool's lock. */
+	_Atomic(uint8_t) pooled;
 	struct osmem_slab *posted_next;
 	struct osmem_slab *prev;
 	struct osmem_slab *next;
-	uint32_t most; /* bytes that can be carved */
+	uint32_t ready; /* pieces that have free slots */
+	uint32_t idle;  /* how many have memory and no slot in use */
+
+	_Alignas(64) uint16_t lists[OSMEM_SLAB_PIECES]; /* slots, from 1 */
+	uint16_t busy[OSMEM_SLAB_PIECES]; /* slots in use that touch it */
 };
 
 _Static_assert(sizeof(struct osmem_slab) == OSMEM_RECORD, "a unit's record");
 
-/* remote: the slab stands on its owner's stack of posted slabs. */
-enum { OSMEM_SLAB_POSTED = 1 };
+/* In owner: some pieces are gone. */
+enum { OSMEM_SLAB_TORN = 1 };
+
+/*
+ * remote, from below: the slab stands on its owner's stack of posted slabs; the
+ * first slot of the list, from 1; how many there are.
+ */
+enum {
+	OSMEM_SLAB_POSTED = 1,
+	OSMEM_SLAB_LINK_SHIFT = 1,
+	OSMEM_SLAB_LINK_MASK = 0x1fff,
+	OSMEM_SLAB_COUNT_SHIFT = 14
+};
 
 /* Stands for the slab where there is none; its owner is no thread. */
 OSMEM_VAR struct osmem_slab osmem_slab_nobody;
@@ -73,10 +100,24 @@ static inline uint32_t osmem_slab_carved(const struct osmem_slab *s)
 	return atomic_load_explicit(&s->carved, memory_order_relaxed);
 }
 
-/* Slots cut so far. */
-static inline uint32_t osmem_slab_slots(const struct osmem_slab *s)
+/* The owner, whether the slab is torn or not; NULL for none. */
+static inline struct osmem_thread *osmem_slab_owner(const struct osmem_slab *s)
 {
-	return osmem_slab_carved(s) / s->size;
+	return (struct osmem_thread *)(
+		atomic_load_explicit(&s->owner, memory_order_relaxed) &
+		~(uintptr_t)OSMEM_SLAB_TORN);
+}
+
+static inline uint32_t osmem_slab_in_use(const struct osmem_slab *s)
+{
+	return atomic_load_explicit(&s->used, memory_order_relaxed);
+}
+
+/* Slots freed by others that wait to be collected. */
+static inline uint32_t osmem_slab_waiting(const struct osmem_slab *s)
+{
+	return atomic_load_explicit(&s->remote, memory_order_relaxed) >>
+	       OSMEM_SLAB_COUNT_SHIFT;
 }
 
 /*
@@ -92,11 +133,8 @@ static inline bool osmem_slab_is_slot(const struct osmem_slab *s, const void *p)
 	       offset * s->magic < s->magic;
 }
 
-static inline bool osmem_slab_is_marked(const struct osmem_slab *s,
-					const void *slot)
-{
-	return ((const uintptr_t *)slot)[1] == s->mark;
-}
+/* Whether a carved slot is free, wherever: marked, or gone. */
+OSMEM_FN bool osmem_slab_is_free(const struct osmem_slab *s, const void *slot);
 
 /* The slab of p by the region's records; NULL when p is in none. */
 OSMEM_FN struct osmem_slab *osmem_slab_of(const void *p);
@@ -117,33 +155,53 @@ OSMEM_FN int osmem_slab_check(void);
 OSMEM_FN struct osmem_slab *osmem_slab_new(unsigned int class,
 					   struct osmem_thread *owner);
 
-/* An empty slab's units go back. Core's lock. */
+/* An empty slab's units go back. Held, and the core's lock. */
 OSMEM_FN void osmem_slab_delete(struct osmem_slab *s);
 
+/* Changes hands. Held by both. */
+OSMEM_FN void osmem_slab_set_owner(struct osmem_slab *s,
+				   struct osmem_thread *owner);
+
+/* Whether osmem_slab_take() can give anything. Held. */
+OSMEM_FN bool osmem_slab_has_slots(const struct osmem_slab *s);
+
 /*
- * Takes up to count free or fresh slots, which count as used then. They are
- * linked; *taken says how many. NULL when there are none. Owner.
+ * Takes up to count slots, which count as used then: free ones, then fresh
+ * ones, then such as were gone. They are linked by pointers; *taken says how
+ * many. NULL when there are none. Held.
  */
 OSMEM_FN void *osmem_slab_take(struct osmem_slab *s, uint32_t count,
 			       uint32_t *taken);
 
-/* A slot comes back to the slab's own list. Owner. */
-static inline void osmem_slab_put(struct osmem_slab *s, void *p)
+/* A slot comes back to the slab's own lists. Held. */
+OSMEM_FN void osmem_slab_put(struct osmem_slab *s, void *p);
+
+/* Bytes of memory that osmem_slab_tear() would give back. Held. */
+OSMEM_FN size_t osmem_slab_idle(const struct osmem_slab *s);
+
+/* Gives pieces without a slot in use back to the system. Held. */
+OSMEM_FN void osmem_slab_tear(struct osmem_slab *s);
+
+/* What the caller of osmem_slab_free_remote() has to do. */
+enum osmem_slab_duty {
+	OSMEM_SLAB_POST = 1, /* the slab to its owner: it was not posted */
+	OSMEM_SLAB_HARVEST = 2 /* look after it: much has come back */
+};
+
+/* Frees a slot of a slab that is not held. */
+OSMEM_FN int osmem_slab_free_remote(struct osmem_slab *s, void *p);
+
+/* Whether everything that was in use has been freed by others. */
+static inline bool osmem_slab_is_ripe(const struct osmem_slab *s)
 {
-	*(void **)p = s->free;
-	s->free = p;
-	s->used--;
+	uint32_t waiting = osmem_slab_waiting(s);
+
+	return waiting != 0 && waiting >= osmem_slab_in_use(s);
 }
 
 /*
- * Frees a slot of somebody else's slab. True when the caller must post the
- * slab to its owner: the slab was not posted.
- */
-OSMEM_FN bool osmem_slab_free_remote(struct osmem_slab *s, void *p);
-
-/*
  * Takes the remote list over to the slab's own. Whether there was any. posted
- * says whether the slab has just come off its owner's stack. Owner.
+ * says whether the slab has just come off its owner's stack. Held.
  */
 OSMEM_FN bool osmem_slab_collect(struct osmem_slab *s, bool posted);
 

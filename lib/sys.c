@@ -18,6 +18,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #ifndef MAP_NORESERVE
@@ -95,6 +96,15 @@ int osmem_sys_purge(void *start, size_t size)
 	int saved = errno;
 
 	return sys_result(madvise(start, size, MADV_DONTNEED), saved);
+}
+
+unsigned long osmem_sys_milliseconds(void)
+{
+	struct timespec now = { 0, 0 };
+
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+	return (unsigned long)now.tv_sec * 1000 +
+	       (unsigned long)now.tv_nsec / 1000000;
 }
 
 #ifdef __GLIBC__

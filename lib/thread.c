@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * thread.c - refilling a thread's lists, remote frees, exit, adoption.
+ * thread.c - refilling a thread's bins, remote frees, giving back, exit.
  *
  * A thread's slabs of a class are partial, and its bin is refilled from the
  * first of them, or full, until a slot comes back. What a thread leaves behind
  * when it ends goes to its class's pool, which has a lock of its own, and is
- * adopted from there. Structures of threads are used again
- * and never unmapped, so a stale owner can be read. Must never hold two pools'
- * locks, nor a pool's and the core's in another order than this.
+ * adopted from there. Locks are taken in the order thread, pool, core, and
+ * never two of a kind. Structures of threads are used again and never
+ * unmapped, so a stale owner can be read, and locked.
  */
 #include "thread.h"
 
@@ -34,7 +34,13 @@ enum {
 	/* A bin starts small and doubles while it proves too small. */
 	THREAD_BIN_FIRST = 2048,
 	THREAD_BIN_MOST = 64 * 1024,
-	THREAD_BIN_SLOTS = 512
+	THREAD_BIN_SLOTS = 512,
+	/* A bin of a class that is being given up: a share of what is used. */
+	THREAD_BIN_SHARE = 8,
+	/* What all bins together may pin then, a page for each slot. */
+	THREAD_BINS_PIN = 1 << 20,
+	/* Idle bytes that a thread need not tell of. */
+	THREAD_UNTOLD = 64 * 1024
 };
 
 static struct thread_pool {
@@ -42,7 +48,7 @@ static struct thread_pool {
 	struct osmem_slab *first; /* linked by next */
 } thread_pools[OSMEM_CLASSES];
 
-/* Under the core's lock. */
+/* Under the core's lock, but for the atomic ones. */
 static struct {
 	struct osmem_thread *unused;
 	struct osmem_thread *chunk; /* of structures not used yet */
@@ -50,6 +56,10 @@ static struct {
 	pthread_key_t key;
 	bool open;
 	bool tried;
+	/* Every structure: pushed with release, read with acquire. */
+	_Atomic(struct osmem_thread *) all;
+	/* Bins in use, of all threads. Relaxed: a measure. */
+	atomic_size_t bins;
 } threads;
 
 /* --- a thread's lists of slabs --- */
@@ -73,45 +83,93 @@ static void thread_unlink(struct osmem_slab **list, struct osmem_slab *s)
 		s->next->prev = s->prev;
 }
 
-static void thread_delete(struct osmem_slab *s)
+/* The thread gets a slab of its own, among the partial ones. */
+static void thread_own(struct osmem_thread *t, struct osmem_slab *s)
 {
-	bool purge;
-
-	osmem_lock(&osmem_core_lock);
-	osmem_slab_delete(s);
-	purge = osmem_region_should_purge();
-	osmem_unlock(&osmem_core_lock);
-	if (purge)
-		osmem_region_purge();
+	thread_link(&t->partial[s->class], s);
+	t->slabs[s->class]++;
+	t->used[s->class] += osmem_slab_in_use(s);
+	t->idle += (ptrdiff_t)osmem_slab_idle(s);
 }
 
-/* A slab without a slot in use goes, unless it is posted. */
-static void thread_retire(struct osmem_thread *t, struct osmem_slab *s)
+static void thread_disown(struct osmem_thread *t, struct osmem_slab *s)
 {
-	if (s->used != 0 ||
-	    atomic_load_explicit(&s->remote, memory_order_relaxed) != 0)
-		return;
-	thread_unlink(&t->partial[s->class], s);
-	thread_delete(s);
+	thread_unlink(s->full ? &t->full : &t->partial[s->class], s);
+	s->full = false;
+	t->slabs[s->class]--;
+	t->used[s->class] -= osmem_slab_in_use(s);
+	t->idle -= (ptrdiff_t)osmem_slab_idle(s);
+}
+
+static void thread_delete(struct osmem_slab *s)
+{
+	osmem_lock(&osmem_core_lock);
+	osmem_slab_delete(s);
+	osmem_unlock(&osmem_core_lock);
+}
+
+/* A slab without a slot in use is left to the region, unless it is posted. */
+static bool thread_is_spent(const struct osmem_slab *s)
+{
+	return osmem_slab_in_use(s) == 0 &&
+	       atomic_load_explicit(&s->remote, memory_order_relaxed) == 0;
 }
 
 /* Slots have come back to the slab. */
 static void thread_settle(struct osmem_thread *t, struct osmem_slab *s)
 {
-	if (s->state == OSMEM_SLAB_FULL) {
+	if (thread_is_spent(s)) {
+		thread_disown(t, s);
+		thread_delete(s);
+	} else if (s->full) {
 		thread_unlink(&t->full, s);
-		s->state = OSMEM_SLAB_PARTIAL;
+		s->full = false;
 		thread_link(&t->partial[s->class], s);
 	}
-	thread_retire(t, s);
+}
+
+/* Slots have come or gone: used and idle were these before. */
+static void thread_account(struct osmem_thread *t, const struct osmem_slab *s,
+			   uint32_t used, size_t idle)
+{
+	t->used[s->class] += osmem_slab_in_use(s) - (size_t)used;
+	t->idle += (ptrdiff_t)(osmem_slab_idle(s) - idle);
 }
 
 static void thread_take_remote(struct osmem_thread *t, struct osmem_slab *s,
 			       bool posted)
 {
-	if (osmem_slab_collect(s, posted) || posted)
-		if (s->free != NULL)
-			thread_settle(t, s);
+	uint32_t used = osmem_slab_in_use(s);
+	size_t idle = osmem_slab_idle(s);
+	bool any = osmem_slab_collect(s, posted);
+
+	thread_account(t, s, used, idle);
+	if (any || posted)
+		thread_settle(t, s);
+}
+
+/* Tells the region what is idle, when it has changed by much. */
+static void thread_tell(struct osmem_thread *t, ptrdiff_t least)
+{
+	ptrdiff_t change = t->idle - t->told;
+
+	if (change >= least || change <= -least) {
+		t->told = t->idle;
+		osmem_region_add_idle(change);
+	}
+}
+
+static void thread_enter(struct osmem_thread *t)
+{
+	osmem_lock(&t->lock);
+}
+
+static void thread_leave(struct osmem_thread *t)
+{
+	thread_tell(t, THREAD_UNTOLD);
+	osmem_unlock(&t->lock);
+	if (unlikely(osmem_region_should_purge()))
+		osmem_thread_trim(false);
 }
 
 /* --- remote frees --- */
@@ -122,8 +180,7 @@ static void thread_take_remote(struct osmem_thread *t, struct osmem_slab *s,
  */
 static void thread_post(struct osmem_slab *s)
 {
-	struct osmem_thread *t =
-		atomic_load_explicit(&s->owner, memory_order_relaxed);
+	struct osmem_thread *t = osmem_slab_owner(s);
 	struct osmem_slab *top;
 
 	if (t != NULL) {
@@ -137,58 +194,137 @@ static void thread_post(struct osmem_slab *s)
 		}
 	}
 	/* The next who sets it writes posted_next after we have. */
-	atomic_fetch_and_explicit(&s->remote,
-				  ~(uintptr_t)OSMEM_SLAB_POSTED,
+	atomic_fetch_and_explicit(&s->remote, ~(uint32_t)OSMEM_SLAB_POSTED,
 				  memory_order_release);
 }
 
-/* Takes what was posted; closed: and lets nothing be posted any more. */
+/* Takes what was posted; close: and lets nothing be posted any more. */
 static void thread_drain(struct osmem_thread *t, bool close)
 {
 	struct osmem_slab *s;
 	struct osmem_slab *next;
 
-	if (!close && atomic_load_explicit(&t->posted,
-					   memory_order_relaxed) == NULL)
+	s = atomic_load_explicit(&t->posted, memory_order_relaxed);
+	if (!close && (s == NULL || s == &thread_closed))
 		return;
 	s = atomic_exchange_explicit(&t->posted, close ? &thread_closed : NULL,
 				     memory_order_acquire);
 	for (; s != NULL && s != &thread_closed; s = next) {
 		next = s->posted_next;
 		/* Posted to who owned it before this structure was reused. */
-		if (atomic_load_explicit(&s->owner, memory_order_relaxed) != t)
+		if (osmem_slab_owner(s) != t)
 			thread_post(s);
 		else
 			thread_take_remote(t, s, true);
 	}
 }
 
+static void thread_harvest_pooled(struct osmem_slab *s, unsigned int class);
+
+/*
+ * Much of somebody's slab has come back, and its owner may be asleep for good:
+ * who freed the last of it does what the owner would do. It may have gone, and
+ * come again as another, since we freed: then this is done for nothing.
+ */
+static void thread_harvest(struct osmem_slab *s)
+{
+	struct osmem_thread *t = osmem_slab_owner(s);
+	unsigned int pooled;
+
+	if (t != NULL) {
+		thread_enter(t);
+		thread_drain(t, false);
+		thread_leave(t);
+	}
+	pooled = atomic_load_explicit(&s->pooled, memory_order_relaxed);
+	if (pooled == 0)
+		return;
+	thread_harvest_pooled(s, pooled - 1);
+	if (osmem_region_should_purge())
+		osmem_thread_trim(false);
+}
+
+/* A slot of the thread's own in a slab that is torn. */
+static void thread_put(struct osmem_thread *t, struct osmem_slab *s, void *slot)
+{
+	uint32_t used = osmem_slab_in_use(s);
+	size_t idle = osmem_slab_idle(s);
+
+	osmem_slab_put(s, slot);
+	thread_account(t, s, used, idle);
+	if (s->full || used == 1)
+		thread_settle(t, s);
+}
+
 void osmem_thread_release(struct osmem_slab *s, void *ptr)
 {
+	struct osmem_thread *t = osmem_thread_self;
+	int duty;
+
 	if (osmem_thread_free(ptr))
 		return;
-	if (osmem_slab_free_remote(s, ptr))
+	if (osmem_slab_owner(s) == t) {
+		((uintptr_t *)ptr)[1] = s->mark;
+		thread_enter(t);
+		thread_put(t, s, ptr);
+		thread_leave(t);
+		return;
+	}
+	duty = osmem_slab_free_remote(s, ptr);
+	if (duty & OSMEM_SLAB_POST) {
 		thread_post(s);
+		/* Others may have freed the rest before it was posted. */
+		if (osmem_slab_is_ripe(s))
+			duty |= OSMEM_SLAB_HARVEST;
+	}
+	if (duty & OSMEM_SLAB_HARVEST)
+		thread_harvest(s);
 }
 
 /* --- pools --- */
 
+/* The pool's lock. */
+static void thread_pool_take(struct thread_pool *pool, struct osmem_slab *s)
+{
+	thread_unlink(&pool->first, s);
+	osmem_region_add_idle(-(ptrdiff_t)osmem_slab_idle(s));
+	atomic_store_explicit(&s->pooled, 0, memory_order_relaxed);
+}
+
+static void thread_harvest_pooled(struct osmem_slab *s, unsigned int class)
+{
+	struct thread_pool *pool = &thread_pools[class];
+	size_t idle;
+
+	osmem_lock(&pool->lock);
+	/* In this pool for certain: nobody puts it in or out but by the lock. */
+	if (atomic_load_explicit(&s->pooled, memory_order_relaxed) ==
+	    class + 1) {
+		idle = osmem_slab_idle(s);
+		osmem_slab_collect(s, false);
+		osmem_region_add_idle((ptrdiff_t)(osmem_slab_idle(s) - idle));
+		if (thread_is_spent(s)) {
+			thread_pool_take(pool, s);
+			thread_delete(s);
+		}
+	}
+	osmem_unlock(&pool->lock);
+}
+
+/* What comes back while it changes hands has no other to look after it. */
 static void thread_pool_put(struct osmem_slab *s)
 {
 	struct thread_pool *pool = &thread_pools[s->class];
 
 	osmem_lock(&pool->lock);
-	s->state = OSMEM_SLAB_POOLED;
-	atomic_store_explicit(&s->owner, NULL, memory_order_relaxed);
+	osmem_slab_set_owner(s, NULL);
 	thread_link(&pool->first, s);
+	osmem_region_add_idle((ptrdiff_t)osmem_slab_idle(s));
+	atomic_store_explicit(&s->pooled, (uint8_t)(s->class + 1),
+			      memory_order_relaxed);
 	osmem_unlock(&pool->lock);
-}
-
-static bool thread_has_slots(const struct osmem_slab *s)
-{
-	return s->free != NULL || osmem_slab_carved(s) < s->most ||
-	       atomic_load_explicit(&s->remote, memory_order_relaxed) >
-		       OSMEM_SLAB_POSTED;
+	if (osmem_slab_is_ripe(s))
+		thread_harvest_pooled(s, s->class);
 }
 
 /* The fullest of a few that have a free slot. */
@@ -202,13 +338,13 @@ static struct osmem_slab *thread_adopt(struct osmem_thread *t,
 
 	osmem_lock(&pool->lock);
 	for (s = pool->first; s != NULL && tries-- > 0; s = s->next)
-		if (thread_has_slots(s) &&
-		    (best == NULL || s->used > best->used))
+		if (osmem_slab_has_slots(s) &&
+		    (best == NULL ||
+		     osmem_slab_in_use(s) > osmem_slab_in_use(best)))
 			best = s;
 	if (best != NULL) {
-		thread_unlink(&pool->first, best);
-		best->state = OSMEM_SLAB_PARTIAL;
-		atomic_store_explicit(&best->owner, t, memory_order_relaxed);
+		thread_pool_take(pool, best);
+		osmem_slab_set_owner(best, t);
 	}
 	osmem_unlock(&pool->lock);
 	return best;
@@ -216,24 +352,58 @@ static struct osmem_slab *thread_adopt(struct osmem_thread *t,
 
 /* --- refilling and flushing --- */
 
+/* How many slots of a bin pin no more than its part of what all may pin. */
+static ptrdiff_t thread_bin_least(size_t size)
+{
+	size_t bins = atomic_load_explicit(&threads.bins, memory_order_relaxed);
+
+	if (size < osmem_sys_page_size())
+		size = osmem_sys_page_size();
+	return (ptrdiff_t)(THREAD_BINS_PIN / (bins + 1) / size);
+}
+
+static void thread_set_most(struct osmem_thread *t, unsigned int class,
+			    ptrdiff_t most)
+{
+	t->room[class] += most - t->most[class];
+	t->most[class] = most;
+}
+
 /* What a bin may hold: more, when it proves too small. */
 static void thread_widen(struct osmem_thread *t, unsigned int class)
 {
 	ptrdiff_t size = (ptrdiff_t)osmem_class_size(class);
-	ptrdiff_t most = t->most[class];
+	ptrdiff_t most = 2 * t->most[class];
 	ptrdiff_t limit = THREAD_BIN_MOST / size;
 
 	if (limit < 4)
 		limit = 4;
 	if (limit > THREAD_BIN_SLOTS)
 		limit = THREAD_BIN_SLOTS;
-	most = most == 0 ? THREAD_BIN_FIRST / size : 2 * most;
+	if (most == 0) {
+		most = THREAD_BIN_FIRST / size;
+		atomic_fetch_add_explicit(&threads.bins, 1,
+					  memory_order_relaxed);
+	}
 	if (most < 2)
 		most = 2;
-	if (most > limit)
-		most = limit;
-	t->room[class] += most - t->most[class];
-	t->most[class] = most;
+	thread_set_most(t, class, most < limit ? most : limit);
+}
+
+/*
+ * When a bin is full: it is widened, but a slot in a bin keeps its page, so
+ * where a class is being given up its bin is too. Lock.
+ */
+static void thread_fit(struct osmem_thread *t, unsigned int class)
+{
+	ptrdiff_t share = (ptrdiff_t)t->used[class] / THREAD_BIN_SHARE;
+	ptrdiff_t least = thread_bin_least(osmem_class_size(class));
+
+	thread_widen(t, class);
+	if (share < least)
+		share = least;
+	if (t->slabs[class] > 1 && t->most[class] > share)
+		thread_set_most(t, class, share);
 }
 
 /* A partial slab of the thread's, or a new one. Never one without slots. */
@@ -251,7 +421,7 @@ static struct osmem_slab *thread_next_slab(struct osmem_thread *t,
 		osmem_unlock(&osmem_core_lock);
 	}
 	if (s != NULL)
-		thread_link(&t->partial[class], s);
+		thread_own(t, s);
 	return s;
 }
 
@@ -259,14 +429,17 @@ static struct osmem_slab *thread_next_slab(struct osmem_thread *t,
 static void *thread_take(struct osmem_thread *t, struct osmem_slab *s,
 			 uint32_t count, uint32_t *taken)
 {
+	uint32_t used = osmem_slab_in_use(s);
+	size_t idle = osmem_slab_idle(s);
 	void *list;
 
-	if (s->free == NULL)
+	if (s->ready == 0)
 		osmem_slab_collect(s, false);
 	list = osmem_slab_take(s, count, taken);
+	thread_account(t, s, used, idle);
 	if (list == NULL) {
 		thread_unlink(&t->partial[s->class], s);
-		s->state = OSMEM_SLAB_FULL;
+		s->full = true;
 		thread_link(&t->full, s);
 	}
 	return list;
@@ -274,24 +447,38 @@ static void *thread_take(struct osmem_thread *t, struct osmem_slab *s,
 
 static struct osmem_thread *thread_attach(void);
 
-void *osmem_thread_refill(unsigned int class)
+/* Slots for a bin, from as many slabs as it takes. Lock. */
+static void **thread_fetch(struct osmem_thread *t, unsigned int class,
+			   uint32_t *count)
 {
-	struct osmem_thread *t = thread_attach();
 	struct osmem_slab *s;
-	uint32_t count;
 	void **list = NULL;
 
-	if (t == NULL)
-		return NULL;
 	thread_drain(t, false);
-	thread_widen(t, class);
 	while (list == NULL) {
 		s = thread_next_slab(t, class);
 		if (s == NULL)
 			return NULL;
 		list = thread_take(t, s, (uint32_t)(t->most[class] + 1) / 2,
-				   &count);
+				   count);
 	}
+	return list;
+}
+
+void *osmem_thread_refill(unsigned int class)
+{
+	struct osmem_thread *t = thread_attach();
+	uint32_t count;
+	void **list;
+
+	if (t == NULL)
+		return NULL;
+	thread_widen(t, class);
+	thread_enter(t);
+	list = thread_fetch(t, class, &count);
+	thread_leave(t);
+	if (list == NULL)
+		return NULL;
 	t->limit = atomic_load_explicit(&osmem_region.limit,
 					memory_order_acquire);
 	t->list[class] = list[0];
@@ -303,34 +490,112 @@ void *osmem_thread_refill(unsigned int class)
 /* Everything from slot on goes back to the slabs, all the thread's own. */
 static void thread_return(struct osmem_thread *t, void *slot)
 {
-	struct osmem_slab *s;
 	void *next;
 
 	for (; slot != NULL; slot = next) {
+		struct osmem_slab *s = osmem_slab_of(slot);
+
 		next = *(void **)slot;
-		s = osmem_slab_of(slot);
-		osmem_slab_put(s, slot);
 		t->room[s->class]++;
-		if (s->state == OSMEM_SLAB_FULL || s->used == 0)
-			thread_settle(t, s);
+		thread_put(t, s, slot);
 	}
+}
+
+/* Keeps the first so many slots of a bin. Lock. */
+static void thread_cut(struct osmem_thread *t, unsigned int class,
+		       ptrdiff_t keep)
+{
+	void **last = &t->list[class];
+	void *rest;
+
+	while (keep-- > 0 && *last != NULL)
+		last = *last;
+	rest = *last;
+	*last = NULL;
+	thread_return(t, rest);
 }
 
 void osmem_thread_flush(unsigned int class)
 {
 	struct osmem_thread *t = osmem_thread_self;
-	ptrdiff_t keep = t->most[class] / 2;
-	void **last = &t->list[class];
-	void *rest;
 
-	thread_widen(t, class);
-	if (t->room[class] >= 0)
-		return;
-	while (keep-- > 0)
-		last = *last;
-	rest = *last;
-	*last = NULL;
-	thread_return(t, rest);
+	thread_enter(t);
+	thread_fit(t, class);
+	if (t->room[class] < 0)
+		thread_cut(t, class, t->most[class] / 2);
+	/* We may not come here again. */
+	thread_drain(t, false);
+	thread_leave(t);
+}
+
+/* --- giving back --- */
+
+/* Slabs linked by next; what their idle pieces held is not idle any more. */
+static size_t thread_tear(struct osmem_slab *s)
+{
+	size_t bytes = 0;
+
+	for (; s != NULL; s = s->next)
+		if (osmem_slab_idle(s) != 0) {
+			bytes += osmem_slab_idle(s);
+			osmem_slab_tear(s);
+		}
+	return bytes;
+}
+
+static size_t thread_trim_one(struct osmem_thread *t, bool all)
+{
+	size_t bytes = 0;
+	unsigned int class;
+
+	thread_enter(t);
+	if (all && t == osmem_thread_self)
+		for (class = 0; class < OSMEM_CLASSES; class++)
+			thread_cut(t, class, 0);
+	if (all)
+		thread_drain(t, false);
+	if (t->idle != 0)
+		for (class = 0; class < OSMEM_CLASSES; class++)
+			bytes += thread_tear(t->partial[class]);
+	t->idle -= (ptrdiff_t)bytes;
+	thread_tell(t, 1);
+	osmem_unlock(&t->lock);
+	return bytes;
+}
+
+static size_t thread_trim_pools(void)
+{
+	size_t bytes = 0;
+	unsigned int class;
+
+	for (class = 0; class < OSMEM_CLASSES; class++) {
+		struct thread_pool *pool = &thread_pools[class];
+		size_t torn;
+
+		osmem_lock(&pool->lock);
+		torn = thread_tear(pool->first);
+		osmem_region_add_idle(-(ptrdiff_t)torn);
+		osmem_unlock(&pool->lock);
+		bytes += torn;
+	}
+	return bytes;
+}
+
+bool osmem_thread_trim(bool all)
+{
+	struct osmem_thread *t = atomic_load_explicit(&threads.all,
+						      memory_order_acquire);
+	size_t bytes = 0;
+
+	if (t == NULL)
+		return false;
+	osmem_region_learn();
+	if (!all && !osmem_region_should_purge())
+		return false;
+	for (; t != NULL; t = t->next)
+		bytes += thread_trim_one(t, all);
+	bytes += thread_trim_pools();
+	return osmem_region_purge() || bytes != 0;
 }
 
 /* --- threads that begin and end --- */
@@ -352,7 +617,10 @@ static struct osmem_thread *thread_take_structure(void)
 		threads.left = CHUNK / sizeof(*t);
 	}
 	threads.left--;
-	return threads.chunk++;
+	t = threads.chunk++;
+	t->next = atomic_load_explicit(&threads.all, memory_order_relaxed);
+	atomic_store_explicit(&threads.all, t, memory_order_release);
+	return t;
 }
 
 /* NULL without memory, and for a thread whose destructor has run. */
@@ -380,26 +648,24 @@ static struct osmem_thread *thread_attach(void)
 	return t;
 }
 
-static void thread_leave(struct osmem_slab *s)
+/* A slab of a thread that ends. */
+static void thread_abandon(struct osmem_thread *t, struct osmem_slab *s)
 {
-	if (s->used == 0 &&
-	    atomic_load_explicit(&s->remote, memory_order_relaxed) == 0)
+	thread_disown(t, s);
+	if (thread_is_spent(s))
 		thread_delete(s);
 	else
 		thread_pool_put(s);
 }
 
-static void thread_leave_class(struct osmem_thread *t, unsigned int class)
+static void thread_abandon_class(struct osmem_thread *t, unsigned int class)
 {
-	struct osmem_slab *s;
-	void *list = t->list[class];
-
-	t->list[class] = NULL;
-	thread_return(t, list);
-	while ((s = t->partial[class]) != NULL) {
-		thread_unlink(&t->partial[class], s);
-		thread_leave(s);
-	}
+	thread_cut(t, class, 0);
+	while (t->partial[class] != NULL)
+		thread_abandon(t, t->partial[class]);
+	if (t->most[class] != 0)
+		atomic_fetch_sub_explicit(&threads.bins, 1,
+					  memory_order_relaxed);
 	t->room[class] = 0;
 	t->most[class] = 0;
 }
@@ -412,18 +678,18 @@ static void thread_leave_class(struct osmem_thread *t, unsigned int class)
 static void thread_exit(void *arg)
 {
 	struct osmem_thread *t = arg;
-	struct osmem_slab *s;
 	unsigned int class;
 
 	osmem_thread_self = &thread_none;
+	thread_enter(t);
 	t->limit = 0;
 	thread_drain(t, true);
 	for (class = 0; class < OSMEM_CLASSES; class++)
-		thread_leave_class(t, class);
-	while ((s = t->full) != NULL) {
-		thread_unlink(&t->full, s);
-		thread_pool_put(s);
-	}
+		thread_abandon_class(t, class);
+	while (t->full != NULL)
+		thread_abandon(t, t->full);
+	thread_tell(t, 1);
+	thread_leave(t);
 	osmem_lock(&osmem_core_lock);
 	t->next_free = threads.unused;
 	threads.unused = t;
@@ -449,10 +715,13 @@ bool osmem_thread_open(void)
 
 /* --- fork --- */
 
+/* One may fork in a signal handler, or before it has allocated. */
 void osmem_thread_before_fork(void)
 {
 	int i;
 
+	if (osmem_thread_self != &thread_none)
+		osmem_lock_before_fork(&osmem_thread_self->lock);
 	for (i = 0; i < OSMEM_CLASSES; i++)
 		osmem_lock_before_fork(&thread_pools[i].lock);
 }
@@ -462,21 +731,43 @@ void osmem_thread_before_fork(void)
  * the child nothing is allocated from them again, and frees into them go to
  * their remote lists.
  */
-static void thread_freeze(void)
+static void thread_freeze_slabs(void)
 {
 	size_t units = atomic_load_explicit(&osmem_region.limit,
 					    memory_order_relaxed) >>
 		       OSMEM_UNIT_SHIFT;
-	struct osmem_thread *t;
 	struct osmem_slab *s;
 	size_t i;
 
 	for (i = 0; i < units; i++) {
 		s = osmem_region.heads[i];
-		t = atomic_load_explicit(&s->owner, memory_order_relaxed);
-		if (t != NULL && t != osmem_thread_self)
-			atomic_store_explicit(&s->owner, NULL,
+		if (osmem_slab_owner(s) != NULL &&
+		    osmem_slab_owner(s) != osmem_thread_self)
+			atomic_store_explicit(&s->owner, 0,
 					      memory_order_relaxed);
+	}
+}
+
+/* Nor is anything done to its structure, but that it may be used again. */
+static void thread_freeze(void)
+{
+	struct osmem_thread *t = atomic_load_explicit(&threads.all,
+						      memory_order_relaxed);
+	struct osmem_thread *next;
+
+	thread_freeze_slabs();
+	threads.unused = NULL;
+	for (; t != NULL; t = next) {
+		next = t->next;
+		if (t == osmem_thread_self)
+			continue;
+		osmem_region_add_idle(-t->told);
+		memset(t, 0, sizeof(*t));
+		t->next = next;
+		atomic_store_explicit(&t->posted, &thread_closed,
+				      memory_order_relaxed);
+		t->next_free = threads.unused;
+		threads.unused = t;
 	}
 }
 
@@ -488,4 +779,5 @@ void osmem_thread_after_fork(bool child)
 		osmem_lock_after_fork(&thread_pools[i].lock);
 	if (child && threads.open)
 		thread_freeze();
+	osmem_lock_after_fork(&osmem_thread_self->lock);
 }

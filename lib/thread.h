@@ -9,15 +9,18 @@
 #ifndef OSMEM_THREAD_H
 #define OSMEM_THREAD_H
 
+#include "lock.h"
 #include "slab.h"
 
 /* The largest size below the mapping threshold, in steps of 16 from 0. */
 enum { OSMEM_THREAD_STEPS = (OSMEM_MMAP_THRESHOLD - OSMEM_META) / 16 };
 
 /*
- * What the fast paths read comes first. Everything here is the thread's own
- * but posted: a stack of slabs with remote frees, pushed by anybody with
- * release, taken whole by the owner with acquire.
+ * What the fast paths read comes first. It and most are the thread's own. The
+ * lock guards what comes after it and the records of the thread's slabs: the
+ * thread takes it on slow paths, others to give back what an idle one leaves.
+ * posted is a stack of slabs with remote frees, pushed by anybody with release,
+ * taken whole under the lock with acquire.
  */
 struct osmem_thread {
 	void *list[OSMEM_CLASSES]; /* the bins: free slots of a class */
@@ -29,10 +32,17 @@ struct osmem_thread {
 	uintptr_t base; /* of the region, and how much of it this one frees */
 	size_t limit;
 	void **heads;
+	ptrdiff_t most[OSMEM_CLASSES]; /* slots that a bin may hold */
+
+	struct osmem_lock lock;
 	struct osmem_slab *partial[OSMEM_CLASSES];
 	struct osmem_slab *full;
-	ptrdiff_t most[OSMEM_CLASSES]; /* slots that a bin may hold */
+	uint32_t slabs[OSMEM_CLASSES];
+	size_t used[OSMEM_CLASSES]; /* slots, those in bins included */
+	ptrdiff_t idle;		    /* bytes of pages without a slot in use */
+	ptrdiff_t told;		    /* of these, to the region */
 	_Atomic(struct osmem_slab *) posted;
+	struct osmem_thread *next;	/* of all that were ever made */
 	struct osmem_thread *next_free; /* among those without a thread */
 };
 
@@ -97,7 +107,7 @@ static inline __attribute__((always_inline)) bool osmem_thread_free(void *ptr)
 		return false;
 	s = t->heads[offset >> OSMEM_UNIT_SHIFT];
 	if (unlikely(atomic_load_explicit(&s->owner, memory_order_relaxed) !=
-		     t))
+		     (uintptr_t)t))
 		return false;
 	if (unlikely(!osmem_slab_is_slot(s, ptr)))
 		return false;
@@ -123,14 +133,20 @@ OSMEM_FN void *osmem_thread_refill(unsigned int class);
 OSMEM_FN void osmem_thread_release(struct osmem_slab *s, void *ptr);
 
 /*
+ * Gives back what slabs do not need; all: this thread's bins first, and what
+ * has been freed but not collected. Whether there was anything. No lock.
+ */
+OSMEM_FN bool osmem_thread_trim(bool all);
+
+/*
  * Makes the region, the class table and the exit key, once. False when there
  * are no slabs to be had. Core's lock.
  */
 OSMEM_FN bool osmem_thread_open(void);
 
 /*
- * Around a fork, the core's lock being held. In the child the other threads
- * are gone and their slabs nobody's.
+ * Around a fork, outside the core's lock. In the child the other threads are
+ * gone and their slabs nobody's.
  */
 OSMEM_FN void osmem_thread_before_fork(void);
 OSMEM_FN void osmem_thread_after_fork(bool child);
