@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * front.h - the allocator under test, for programs that are built twice: with
+ * os_* and mode=fast, and, with FRONT_MALLOC, with whatever malloc is there,
+ * libc's or one that is preloaded.
+ */
+#ifndef FRONT_H
+#define FRONT_H
+
+#include <stddef.h>
+#include <stdlib.h>
+
+#ifdef FRONT_MALLOC
+
+#define front_malloc malloc
+#define front_realloc realloc
+#define front_free free
+
+/* Not every C library has it. */
+int malloc_trim(size_t pad) __attribute__((weak));
+
+static inline void front_trim(void)
+{
+	if (malloc_trim != NULL)
+		malloc_trim(0);
+}
+
+static inline void front_open(void)
+{
+}
+
+enum { FRONT_THREADS = 1 };
+
+#else
+
+#include <config.h>
+#include <osmem.h>
+
+#define front_malloc os_malloc
+#define front_realloc os_realloc
+#define front_free os_free
+
+static inline void front_trim(void)
+{
+	os_malloc_trim(0);
+}
+
+/* Before the first allocation. OSMEM_OPTIONS, when it is set, decides. */
+static inline void front_open(void)
+{
+	if (getenv("OSMEM_OPTIONS") == NULL)
+		os_mallopt(OS_M_MODE, OS_MODE_FAST);
+}
+
+enum { FRONT_THREADS = OSMEM_CONF_THREADS };
+
+#endif
+
+#endif
