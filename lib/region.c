@@ -29,8 +29,8 @@ OSMEM_VAR_DEFINED struct osmem_region osmem_region;
  * left alone. In bytes.
  */
 enum {
-	REGION_IDLE_SHARE = 16,
-	REGION_ALLOWANCE_LEAST = 512 << 10,
+	REGION_IDLE_SHARE = 32,
+	REGION_ALLOWANCE_LEAST = 256 << 10,
 	REGION_ALLOWANCE_MOST = 64 << 20,
 	REGION_AT_ONCE = 20 /* milliseconds */
 };
@@ -61,6 +61,7 @@ static struct {
 static struct {
 	atomic_size_t idle;
 	atomic_size_t room;
+	atomic_size_t gone;	 /* of slabs, given back */
 	atomic_size_t purged;	 /* since we last learned */
 	atomic_size_t regretted; /* taken again since */
 } region_count = { .room = REGION_ALLOWANCE_LEAST };
@@ -249,10 +250,22 @@ static bool region_get_run(struct region_runs *runs, size_t units,
 	return true;
 }
 
+static size_t region_read(atomic_size_t *count)
+{
+	return atomic_load_explicit(count, memory_order_relaxed);
+}
+
+static void region_add(atomic_size_t *count, size_t bytes)
+{
+	atomic_fetch_add_explicit(count, bytes, memory_order_relaxed);
+}
+
 /* What is left for slabs of what may lie there for nothing. */
 static void region_make_room(void)
 {
-	size_t most = (region.used << OSMEM_UNIT_SHIFT) / REGION_IDLE_SHARE;
+	size_t most = ((region.used << OSMEM_UNIT_SHIFT) -
+		       region_read(&region_count.gone)) /
+		      REGION_IDLE_SHARE;
 	size_t dirty = region.dirty.units << OSMEM_UNIT_SHIFT;
 
 	if (most < region.allowance)
@@ -293,24 +306,16 @@ void osmem_region_give(size_t first, size_t units, bool dirty)
 
 /* --- purging --- */
 
-static size_t region_read(atomic_size_t *count)
-{
-	return atomic_load_explicit(count, memory_order_relaxed);
-}
-
-static void region_add(atomic_size_t *count, size_t bytes)
-{
-	atomic_fetch_add_explicit(count, bytes, memory_order_relaxed);
-}
-
 void osmem_region_add_idle(ptrdiff_t bytes)
 {
 	region_add(&region_count.idle, (size_t)bytes);
 }
 
-void osmem_region_purged(size_t bytes)
+void osmem_region_add_gone(ptrdiff_t bytes)
 {
-	region_add(&region_count.purged, bytes);
+	region_add(&region_count.gone, (size_t)bytes);
+	if (bytes > 0)
+		region_add(&region_count.purged, (size_t)bytes);
 }
 
 void osmem_region_regret(size_t bytes)
@@ -383,7 +388,7 @@ bool osmem_region_purge(void)
 		region_put_run(purged ? &region.clean : &region.dirty, first,
 			       units);
 		if (purged)
-			osmem_region_purged(size);
+			region_add(&region_count.purged, size);
 		region.refused = !purged;
 		any |= purged;
 	}

@@ -58,8 +58,10 @@ OSMEM_FN bool osmem_region_release_spare(void);
 /* Slabs have so many bytes more in pages without a slot in use. No lock. */
 OSMEM_FN void osmem_region_add_idle(ptrdiff_t bytes);
 
-/* So much of slabs was purged, or taken again since. No lock. */
-OSMEM_FN void osmem_region_purged(size_t bytes);
+/* So many bytes of slabs more have been given back. No lock. */
+OSMEM_FN void osmem_region_add_gone(ptrdiff_t bytes);
+
+/* So many that had been are wanted after all. No lock. */
 OSMEM_FN void osmem_region_regret(size_t bytes);
 
 /* Whether so much lies there for nothing that it should be purged. No lock. */

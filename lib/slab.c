@@ -99,6 +99,11 @@ static size_t slab_piece_size(const struct osmem_slab *s)
 	return s->units > 1 ? s->size : (size_t)1 << slab_piece_shift;
 }
 
+static size_t slab_pieces_size(const struct osmem_slab *s, uint32_t pieces)
+{
+	return (size_t)__builtin_popcount(pieces) * slab_piece_size(s);
+}
+
 static uint32_t slab_gone(const struct osmem_slab *s)
 {
 	return atomic_load_explicit(&s->gone, memory_order_relaxed);
@@ -196,6 +201,7 @@ void osmem_slab_delete(struct osmem_slab *s)
 	size_t i;
 
 	OSMEM_ASSERT(atomic_load(&s->remote) == 0);
+	osmem_region_add_gone(-(ptrdiff_t)slab_pieces_size(s, slab_gone(s)));
 	atomic_store_explicit(&s->carved, 0, memory_order_relaxed);
 	osmem_slab_set_owner(s, NULL);
 	for (i = 0; i < s->units; i++)
@@ -284,6 +290,7 @@ static void slab_restore(struct osmem_slab *s)
 
 		slab_set_gone(s, gone & (gone - 1));
 		s->idle++;
+		osmem_region_add_gone(-(ptrdiff_t)slab_piece_size(s));
 		osmem_region_regret(slab_piece_size(s));
 		for (; row.first <= row.last && row.first < carved; row.first++)
 			if (!slab_is_gone(s, row.first)) {
@@ -384,10 +391,9 @@ static void slab_purge(struct osmem_slab *s, uint32_t first, uint32_t last)
 	size_t from = osmem_up(first * size, page);
 	size_t to = (last + 1) * size & ~(page - 1);
 
-	if (from < to &&
-	    KEEP(osmem_sys_purge(s->start + from, to - from), "madvise",
-		 to - from) == 0)
-		osmem_region_purged(to - from);
+	if (from < to)
+		KEEP(osmem_sys_purge(s->start + from, to - from), "madvise",
+		     to - from);
 }
 
 void osmem_slab_tear(struct osmem_slab *s)
@@ -400,6 +406,7 @@ void osmem_slab_tear(struct osmem_slab *s)
 		if (pieces >> i & 1)
 			slab_forget(s, i);
 	OSMEM_ASSERT(s->idle == 0);
+	osmem_region_add_gone((ptrdiff_t)slab_pieces_size(s, pieces));
 	gone = slab_gone(s);
 	/* With what went before: pages between two slots go with the second. */
 	for (i = 0; i < OSMEM_SLAB_PIECES; i++) {
@@ -415,13 +422,13 @@ void osmem_slab_tear(struct osmem_slab *s)
 
 /* --- remote frees --- */
 
-/* Everything, or a quarter of the slab has come back; asked once each. */
+/* Everything, or a 16th of the slab more, has come back. */
 static bool slab_is_worth_a_look(const struct osmem_slab *s, uint32_t count)
 {
-	uint32_t quarter = s->most / 4;
+	uint32_t part = s->most / 16;
 
 	return count >= osmem_slab_in_use(s) ||
-	       (count * s->size >= quarter && (count - 1) * s->size < quarter);
+	       count * s->size / part != (count - 1) * s->size / part;
 }
 
 /*

@@ -39,6 +39,8 @@ enum {
 	THREAD_BIN_SHARE = 8,
 	/* What all bins together may pin then, a page for each slot. */
 	THREAD_BINS_PIN = 1 << 20,
+	THREAD_LARGE = 1024, /* slots of which a few make a page */
+	THREAD_LARGE_BYTES = 512 * 1024, /* of them in all bins */
 	/* Idle bytes that a thread need not tell of. */
 	THREAD_UNTOLD = 64 * 1024
 };
@@ -58,8 +60,9 @@ static struct {
 	bool tried;
 	/* Every structure: pushed with release, read with acquire. */
 	_Atomic(struct osmem_thread *) all;
-	/* Bins in use, of all threads. Relaxed: a measure. */
-	atomic_size_t bins;
+	/* Bins in use, of all threads, and bytes promised to large ones. */
+	atomic_size_t bins; /* relaxed, as large: measures only */
+	atomic_size_t large;
 } threads;
 
 /* --- a thread's lists of slabs --- */
@@ -87,7 +90,6 @@ static void thread_unlink(struct osmem_slab **list, struct osmem_slab *s)
 static void thread_own(struct osmem_thread *t, struct osmem_slab *s)
 {
 	thread_link(&t->partial[s->class], s);
-	t->slabs[s->class]++;
 	t->used[s->class] += osmem_slab_in_use(s);
 	t->idle += (ptrdiff_t)osmem_slab_idle(s);
 }
@@ -96,7 +98,6 @@ static void thread_disown(struct osmem_thread *t, struct osmem_slab *s)
 {
 	thread_unlink(s->full ? &t->full : &t->partial[s->class], s);
 	s->full = false;
-	t->slabs[s->class]--;
 	t->used[s->class] -= osmem_slab_in_use(s);
 	t->idle -= (ptrdiff_t)osmem_slab_idle(s);
 }
@@ -172,6 +173,123 @@ static void thread_leave(struct osmem_thread *t)
 		osmem_thread_trim(false);
 }
 
+/* --- bins --- */
+
+/* How many slots of a bin pin no more than its part of what all may pin. */
+static ptrdiff_t thread_bin_least(size_t size)
+{
+	size_t bins = atomic_load_explicit(&threads.bins, memory_order_relaxed);
+
+	if (size < osmem_sys_page_size())
+		size = osmem_sys_page_size();
+	return (ptrdiff_t)(THREAD_BINS_PIN / (bins + 1) / size);
+}
+
+/* All bins of large slots together hold so many bytes and no more. */
+static bool thread_reserve(size_t size, ptrdiff_t more)
+{
+	size_t bytes = size * (size_t)more;
+	size_t before;
+
+	if (size < THREAD_LARGE)
+		return true;
+	before = atomic_fetch_add_explicit(&threads.large, bytes,
+					   memory_order_relaxed);
+	if (more <= 0 || before + bytes <= THREAD_LARGE_BYTES)
+		return true;
+	atomic_fetch_sub_explicit(&threads.large, bytes, memory_order_relaxed);
+	return false;
+}
+
+static void thread_set_most(struct osmem_thread *t, unsigned int class,
+			    ptrdiff_t most)
+{
+	ptrdiff_t more = most - t->most[class];
+
+	if (!thread_reserve(osmem_class_size(class), more))
+		return;
+	if ((most == 0) != (t->most[class] == 0))
+		atomic_fetch_add_explicit(&threads.bins,
+					  most == 0 ? (size_t)-1 : 1,
+					  memory_order_relaxed);
+	t->room[class] += more;
+	t->most[class] = most;
+}
+
+/* What a bin may hold: more, when it proves too small. */
+static void thread_widen(struct osmem_thread *t, unsigned int class)
+{
+	ptrdiff_t size = (ptrdiff_t)osmem_class_size(class);
+	ptrdiff_t most = 2 * t->most[class];
+	ptrdiff_t limit = THREAD_BIN_MOST / size;
+
+	if (limit > THREAD_BIN_SLOTS)
+		limit = THREAD_BIN_SLOTS;
+	if (most == 0)
+		most = THREAD_BIN_FIRST / size;
+	if (most > limit)
+		most = limit;
+	thread_set_most(t, class, most > 0 ? most : 1);
+}
+
+/* A slot that the thread has used goes back to its slab. Lock. */
+static void thread_put(struct osmem_thread *t, struct osmem_slab *s, void *slot)
+{
+	uint32_t used = osmem_slab_in_use(s);
+	size_t idle = osmem_slab_idle(s);
+
+	osmem_slab_put(s, slot);
+	thread_account(t, s, used, idle);
+	if (s->full || used == 1)
+		thread_settle(t, s);
+}
+
+/* Everything from slot on goes back to the slabs, all the thread's own. */
+static void thread_return(struct osmem_thread *t, void *slot)
+{
+	void *next;
+
+	for (; slot != NULL; slot = next) {
+		struct osmem_slab *s = osmem_slab_of(slot);
+
+		next = *(void **)slot;
+		t->room[s->class]++;
+		thread_put(t, s, slot);
+	}
+}
+
+/* Keeps the first so many slots of a bin. Lock. */
+static void thread_cut(struct osmem_thread *t, unsigned int class,
+		       ptrdiff_t keep)
+{
+	void **last = &t->list[class];
+	void *rest;
+
+	while (keep-- > 0 && *last != NULL)
+		last = *last;
+	rest = *last;
+	*last = NULL;
+	thread_return(t, rest);
+}
+
+/*
+ * A slot in a bin keeps a page, or more: no more of them than a share of those
+ * in use. Lock.
+ */
+static void thread_narrow(struct osmem_thread *t, unsigned int class)
+{
+	size_t size = osmem_class_size(class);
+	ptrdiff_t share = (ptrdiff_t)t->used[class] / THREAD_BIN_SHARE;
+	ptrdiff_t least = thread_bin_least(size);
+
+	if (share < least || size >= THREAD_LARGE)
+		share = least;
+	if (t->most[class] > share)
+		thread_set_most(t, class, share);
+	if (t->room[class] < 0)
+		thread_cut(t, class, t->most[class] / 2);
+}
+
 /* --- remote frees --- */
 
 /*
@@ -244,21 +362,10 @@ static void thread_harvest(struct osmem_slab *s)
 		osmem_thread_trim(false);
 }
 
-/* A slot of the thread's own in a slab that is torn. */
-static void thread_put(struct osmem_thread *t, struct osmem_slab *s, void *slot)
-{
-	uint32_t used = osmem_slab_in_use(s);
-	size_t idle = osmem_slab_idle(s);
-
-	osmem_slab_put(s, slot);
-	thread_account(t, s, used, idle);
-	if (s->full || used == 1)
-		thread_settle(t, s);
-}
-
 void osmem_thread_release(struct osmem_slab *s, void *ptr)
 {
 	struct osmem_thread *t = osmem_thread_self;
+	unsigned int class = s->class;
 	int duty;
 
 	if (osmem_thread_free(ptr))
@@ -267,6 +374,7 @@ void osmem_thread_release(struct osmem_slab *s, void *ptr)
 		((uintptr_t *)ptr)[1] = s->mark;
 		thread_enter(t);
 		thread_put(t, s, ptr);
+		thread_narrow(t, class);
 		thread_leave(t);
 		return;
 	}
@@ -352,60 +460,6 @@ static struct osmem_slab *thread_adopt(struct osmem_thread *t,
 
 /* --- refilling and flushing --- */
 
-/* How many slots of a bin pin no more than its part of what all may pin. */
-static ptrdiff_t thread_bin_least(size_t size)
-{
-	size_t bins = atomic_load_explicit(&threads.bins, memory_order_relaxed);
-
-	if (size < osmem_sys_page_size())
-		size = osmem_sys_page_size();
-	return (ptrdiff_t)(THREAD_BINS_PIN / (bins + 1) / size);
-}
-
-static void thread_set_most(struct osmem_thread *t, unsigned int class,
-			    ptrdiff_t most)
-{
-	t->room[class] += most - t->most[class];
-	t->most[class] = most;
-}
-
-/* What a bin may hold: more, when it proves too small. */
-static void thread_widen(struct osmem_thread *t, unsigned int class)
-{
-	ptrdiff_t size = (ptrdiff_t)osmem_class_size(class);
-	ptrdiff_t most = 2 * t->most[class];
-	ptrdiff_t limit = THREAD_BIN_MOST / size;
-
-	if (limit < 4)
-		limit = 4;
-	if (limit > THREAD_BIN_SLOTS)
-		limit = THREAD_BIN_SLOTS;
-	if (most == 0) {
-		most = THREAD_BIN_FIRST / size;
-		atomic_fetch_add_explicit(&threads.bins, 1,
-					  memory_order_relaxed);
-	}
-	if (most < 2)
-		most = 2;
-	thread_set_most(t, class, most < limit ? most : limit);
-}
-
-/*
- * When a bin is full: it is widened, but a slot in a bin keeps its page, so
- * where a class is being given up its bin is too. Lock.
- */
-static void thread_fit(struct osmem_thread *t, unsigned int class)
-{
-	ptrdiff_t share = (ptrdiff_t)t->used[class] / THREAD_BIN_SHARE;
-	ptrdiff_t least = thread_bin_least(osmem_class_size(class));
-
-	thread_widen(t, class);
-	if (share < least)
-		share = least;
-	if (t->slabs[class] > 1 && t->most[class] > share)
-		thread_set_most(t, class, share);
-}
-
 /* A partial slab of the thread's, or a new one. Never one without slots. */
 static struct osmem_slab *thread_next_slab(struct osmem_thread *t,
 					   unsigned int class)
@@ -459,7 +513,7 @@ static void **thread_fetch(struct osmem_thread *t, unsigned int class,
 		s = thread_next_slab(t, class);
 		if (s == NULL)
 			return NULL;
-		list = thread_take(t, s, (uint32_t)(t->most[class] + 1) / 2,
+		list = thread_take(t, s, (uint32_t)t->most[class] / 2 + 1,
 				   count);
 	}
 	return list;
@@ -473,6 +527,7 @@ void *osmem_thread_refill(unsigned int class)
 
 	if (t == NULL)
 		return NULL;
+	t->wanted[class] = true;
 	thread_widen(t, class);
 	thread_enter(t);
 	list = thread_fetch(t, class, &count);
@@ -487,41 +542,24 @@ void *osmem_thread_refill(unsigned int class)
 	return list;
 }
 
-/* Everything from slot on goes back to the slabs, all the thread's own. */
-static void thread_return(struct osmem_thread *t, void *slot)
-{
-	void *next;
-
-	for (; slot != NULL; slot = next) {
-		struct osmem_slab *s = osmem_slab_of(slot);
-
-		next = *(void **)slot;
-		t->room[s->class]++;
-		thread_put(t, s, slot);
-	}
-}
-
-/* Keeps the first so many slots of a bin. Lock. */
-static void thread_cut(struct osmem_thread *t, unsigned int class,
-		       ptrdiff_t keep)
-{
-	void **last = &t->list[class];
-	void *rest;
-
-	while (keep-- > 0 && *last != NULL)
-		last = *last;
-	rest = *last;
-	*last = NULL;
-	thread_return(t, rest);
-}
-
+/*
+ * A full bin is widened, but when it was full the last time too, the class is
+ * being given up, and so is the bin.
+ */
 void osmem_thread_flush(unsigned int class)
 {
 	struct osmem_thread *t = osmem_thread_self;
+	bool wanted = t->wanted[class];
 
+	t->wanted[class] = false;
+	if (wanted)
+		thread_widen(t, class);
+	if (t->room[class] >= 0)
+		return;
 	thread_enter(t);
-	thread_fit(t, class);
-	if (t->room[class] < 0)
+	if (!wanted)
+		thread_narrow(t, class);
+	else
 		thread_cut(t, class, t->most[class] / 2);
 	/* We may not come here again. */
 	thread_drain(t, false);
@@ -663,11 +701,7 @@ static void thread_abandon_class(struct osmem_thread *t, unsigned int class)
 	thread_cut(t, class, 0);
 	while (t->partial[class] != NULL)
 		thread_abandon(t, t->partial[class]);
-	if (t->most[class] != 0)
-		atomic_fetch_sub_explicit(&threads.bins, 1,
-					  memory_order_relaxed);
-	t->room[class] = 0;
-	t->most[class] = 0;
+	thread_set_most(t, class, 0);
 }
 
 /*

@@ -16,7 +16,8 @@
 enum { OSMEM_THREAD_STEPS = (OSMEM_MMAP_THRESHOLD - OSMEM_META) / 16 };
 
 /*
- * What the fast paths read comes first. It and most are the thread's own. The
+ * What the fast paths read comes first. It, most and
+ * wanted are the thread's own. The
  * lock guards what comes after it and the records of the thread's slabs: the
  * thread takes it on slow paths, others to give back what an idle one leaves.
  * posted is a stack of slabs with remote frees, pushed by anybody with release,
@@ -33,11 +34,11 @@ struct osmem_thread {
 	size_t limit;
 	void **heads;
 	ptrdiff_t most[OSMEM_CLASSES]; /* slots that a bin may hold */
+	bool wanted[OSMEM_CLASSES];    /* refilled since it was flushed */
 
 	struct osmem_lock lock;
 	struct osmem_slab *partial[OSMEM_CLASSES];
 	struct osmem_slab *full;
-	uint32_t slabs[OSMEM_CLASSES];
 	size_t used[OSMEM_CLASSES]; /* slots, those in bins included */
 	ptrdiff_t idle;		    /* bytes of pages without a slot in use */
 	ptrdiff_t told;		    /* of these, to the region */
