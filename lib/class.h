@@ -2,32 +2,57 @@
 /*
  * class.h - size classes: size <-> class.
  *
- * 16-byte steps up to 128, then 8 per doubling up to 1 KiB, then 4 up to
- * 128 KiB: at most 15 bytes or 12.5% are wasted below 1 KiB, 20% above. Pure
- * functions; no state, no lock.
+ * 16-byte steps at the bottom, then FINE steps per doubling up to 1 KiB, then
+ * COARSE ones up to 128 KiB: at most 15 bytes or 12.5% are wasted below 1 KiB,
+ * 20% above. NUM_CLASSES, from configure, names one of these spacings:
+ *
+ *	FINE		8	16	32
+ *	COARSE 4	60	76	92
+ *	COARSE 8	88	104	120
+ *
+ * Pure functions; no state, no lock.
  */
 #ifndef OSMEM_CLASS_H
 #define OSMEM_CLASS_H
 
 #include "common.h"
 
+/* FINE and COARSE are the logarithms here. */
 enum {
-	OSMEM_CLASS_LINEAR = 8, /* classes in steps of 16 */
-	OSMEM_CLASSES = OSMEM_CLASS_LINEAR + 3 * 8 + 7 * 4
+	OSMEM_CLASSES = NUM_CLASSES,
+	OSMEM_CLASS_COARSE = NUM_CLASSES % 16 == 12 ? 2 : 3,
+	OSMEM_CLASS_FINE = (NUM_CLASSES - (7 << OSMEM_CLASS_COARSE)) / 16 + 1,
+	/* The linear classes end where steps of 16 are FINE per doubling. */
+	OSMEM_CLASS_LINEAR = 1 << OSMEM_CLASS_FINE,
+	OSMEM_CLASS_POWER = OSMEM_CLASS_FINE + 4,
+	OSMEM_CLASS_MIDDLE = OSMEM_CLASS_LINEAR +
+			     ((10 - OSMEM_CLASS_POWER) << OSMEM_CLASS_FINE)
 };
 
 #define OSMEM_CLASS_LARGEST ((size_t)128 << 10)
 
+_Static_assert(OSMEM_CLASS_MIDDLE + (7 << OSMEM_CLASS_COARSE) ==
+		       OSMEM_CLASSES,
+	       "NUM_CLASSES is the number of some spacing");
+/* One step above a power of two wastes 1/(steps + 1) of the slot. */
+_Static_assert(OSMEM_CLASS_FINE >= 3 && OSMEM_CLASS_FINE <= 5,
+	       "at most 12.5% below 1 KiB, no step below 16");
+_Static_assert(OSMEM_CLASS_COARSE >= 2, "at most 20% above 1 KiB");
+_Static_assert(OSMEM_CLASSES <= UINT8_MAX, "a class is a byte in tables");
+_Static_assert(16 % OSMEM_ALIGN == 0, "every slot is aligned");
+
 /* The logarithm of the steps in the doubling above 2^power. */
 static inline unsigned int osmem_class_steps(unsigned int power)
 {
-	return power < 10 ? 3 : 2;
+	return power < 10 ? OSMEM_CLASS_FINE : OSMEM_CLASS_COARSE;
 }
 
 static inline unsigned int osmem_class_base(unsigned int power)
 {
-	return power < 10 ? OSMEM_CLASS_LINEAR + (power - 7) * 8 :
-			    OSMEM_CLASS_LINEAR + 24 + (power - 10) * 4;
+	if (power < 10)
+		return OSMEM_CLASS_LINEAR +
+		       ((power - OSMEM_CLASS_POWER) << OSMEM_CLASS_FINE);
+	return OSMEM_CLASS_MIDDLE + ((power - 10) << OSMEM_CLASS_COARSE);
 }
 
 /* The class of a size from 1 to OSMEM_CLASS_LARGEST. */
@@ -49,7 +74,7 @@ static inline unsigned int osmem_class_of(size_t size)
 /* The largest size of a class. */
 static inline size_t osmem_class_size(unsigned int class)
 {
-	unsigned int power = 7;
+	unsigned int power = OSMEM_CLASS_POWER;
 	unsigned int steps;
 
 	if (class < OSMEM_CLASS_LINEAR)

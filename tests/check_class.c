@@ -2,7 +2,9 @@
 /*
  * check_class.c - size classes: every size, its class and what is wasted.
  */
-#include "class.h"
+#include "thread.h"
+
+#include "lock.h"
 
 #include <check.h>
 
@@ -35,8 +37,56 @@ START_TEST(waste_is_bounded)
 			ck_assert(waste <= 15 || waste * 8 <= slot);
 		else
 			ck_assert(waste * 5 <= slot);
-		ck_assert_uint_eq(slot % 16, 0);
 	}
+}
+END_TEST
+
+/* Slots are aligned for either alignment, and for what their size allows. */
+START_TEST(slots_are_multiples_of_16)
+{
+	unsigned int class;
+
+	for (class = 0; class < OSMEM_CLASSES; class++) {
+		ck_assert_uint_eq(osmem_class_size(class) % 16, 0);
+		ck_assert_uint_eq(osmem_class_of(osmem_class_size(class)),
+				  class);
+	}
+}
+END_TEST
+
+/* Those who ask for alignment find a class that has it. */
+START_TEST(every_power_of_two_has_a_class)
+{
+	size_t size;
+
+	for (size = 16; size <= OSMEM_CLASS_LARGEST; size *= 2)
+		ck_assert_uint_eq(osmem_class_size(osmem_class_of(size)), size);
+}
+END_TEST
+
+/* The fast path reads the class of a size rounded up to 16. */
+START_TEST(the_threads_table_is_exact)
+{
+	size_t size;
+	size_t step;
+
+	osmem_lock(&osmem_core_lock);
+	ck_assert(osmem_thread_open());
+	osmem_unlock(&osmem_core_lock);
+	for (size = 1; size <= OSMEM_THREAD_STEPS * 16; size++) {
+		step = (size - 1) / 16;
+		ck_assert_uint_eq(atomic_load(&osmem_thread_classes[step]),
+				  osmem_class_of(size));
+	}
+}
+END_TEST
+
+START_TEST(as_many_classes_as_configured)
+{
+	ck_assert_uint_eq(OSMEM_CLASSES, NUM_CLASSES);
+	ck_assert_uint_eq(osmem_class_size(0), 16);
+	ck_assert_uint_eq(osmem_class_size(NUM_CLASSES - 1),
+			  OSMEM_CLASS_LARGEST);
 }
 END_TEST
 
@@ -50,6 +100,10 @@ int main(void)
 	tcase_set_timeout(tcase, 60);
 	tcase_add_test(tcase, every_size_fits_its_class);
 	tcase_add_test(tcase, waste_is_bounded);
+	tcase_add_test(tcase, slots_are_multiples_of_16);
+	tcase_add_test(tcase, every_power_of_two_has_a_class);
+	tcase_add_test(tcase, the_threads_table_is_exact);
+	tcase_add_test(tcase, as_many_classes_as_configured);
 	suite_add_tcase(suite, tcase);
 	runner = srunner_create(suite);
 	srunner_run_all(runner, CK_ENV);

@@ -20,8 +20,8 @@
  *
  * A row per case, in KiB: RSS before, full, after the frees, after how many ms
  * (1000: not within the bound until then), after the trim, the pages of live
- * blocks, what is allowed, and ok, OVER, or TRIM when only the trim failed.
- * The exit status is 1 if any was not ok.
+ * blocks, what is allowed, and ok; or OVER when the second was not enough, TRIM
+ * when the trim was not, BOTH. The exit status is 1 if any was not ok.
  */
 #include "front.h"
 #include "resident.h"
@@ -434,6 +434,9 @@ static size_t wait_for(size_t allowed, int *ms)
 	return rss;
 }
 
+/* Late or never after the frees; after the trim. */
+static const char *const verdicts[2][2] = {{"ok", "TRIM"}, {"OVER", "BOTH"}};
+
 /* Whether the case held. */
 static bool run(const struct sizes *s, enum order order, enum who who,
 		const char *name)
@@ -454,7 +457,7 @@ static bool run(const struct sizes *s, enum order order, enum who who,
 	after = wait_for(allowed, &ms);
 	front_trim();
 	trimmed = resident_row("Rss:");
-	verdict = after > allowed ? "OVER" : trimmed > allowed ? "TRIM" : "ok";
+	verdict = verdicts[after > allowed][trimmed > allowed];
 	dprintf(STDOUT_FILENO, "%-26s %8zu %8zu %8zu %5d %8zu %8zu %8zu %s\n",
 		name, base >> 10, peak >> 10, after >> 10, ms, trimmed >> 10,
 		live >> 10, allowed >> 10, verdict);
