@@ -37,12 +37,9 @@ static OSMEM_COLD struct osmem_place heap_explain(struct osmem_stretch s,
 {
 	struct osmem_place place = { .found = OSMEM_FOUND_INSIDE };
 
-	place.block = osmem_heap_free_at(ptr);
-	if (place.block != NULL && osmem_block_intact(place.block)) {
-		if (osmem_block_payload(place.block) == ptr)
-			place.found = OSMEM_FOUND_FREE;
-		else if (former)
-			place.found = OSMEM_FOUND_FORMER;
+	if (former && osmem_heap_is_listed(osmem_block_of(ptr))) {
+		place.found = OSMEM_FOUND_FREE;
+		place.block = osmem_block_of(ptr);
 		return place;
 	}
 	place.block = heap_containing(s, ptr);
@@ -50,8 +47,10 @@ static OSMEM_COLD struct osmem_place heap_explain(struct osmem_stretch s,
 		place.found = OSMEM_FOUND_NOTHING;
 	else if (!osmem_block_intact(place.block))
 		place.found = OSMEM_FOUND_BROKEN;
-	else if (place.block->status == OSMEM_FREE && former)
+	else if (osmem_block_payload(place.block) == ptr)
 		place.found = OSMEM_FOUND_FREE; /* one of the unlisted */
+	else if (place.block->status == OSMEM_FREE && former)
+		place.found = OSMEM_FOUND_FORMER;
 	return place;
 }
 
@@ -114,7 +113,7 @@ static int heap_fault(bool broken, const struct block_meta *b,
 
 static bool heap_is_unlisted(struct block_meta *b)
 {
-	return b->status == OSMEM_FREE && osmem_heap_free_at(b) != b;
+	return b->status == OSMEM_FREE && !osmem_heap_is_listed(b);
 }
 
 static int heap_check_block(struct block_meta *b, struct block_meta *prev)
@@ -164,13 +163,11 @@ int osmem_heap_check(void)
 			     space != osmem_stretch_bytes(),
 			     seen.tail, "counts differ up to the end");
 	faults += heap_fault(seen.unlisted != osmem_heap.unlisted ||
-			     osmem_heap.merged.count + osmem_heap.fresh.count !=
+			     osmem_heap.ready.count + osmem_heap.fresh.count +
+			     (osmem_heap.freed != NULL) !=
 			     seen.blocks - seen.used_blocks - seen.unlisted,
 			     seen.tail, "free blocks and sets differ");
-	faults += heap_fault(osmem_heap.merged.count != osmem_heap.ready.count,
-			     seen.tail, "the sets of merged blocks differ");
-	return faults + osmem_index_check(&osmem_heap.merged) +
-	       osmem_index_check(&osmem_heap.ready) +
+	return faults + osmem_index_check(&osmem_heap.ready) +
 	       osmem_index_check(&osmem_heap.fresh) + osmem_stretch_check();
 }
 
@@ -233,7 +230,6 @@ static bool heap_truncate(struct block_meta *b, const char *brk)
 		return false;
 	if (b->status == OSMEM_FREE) {
 		osmem_index_remove(&osmem_heap.fresh, osmem_heap_place_key(b));
-		osmem_index_remove(&osmem_heap.merged, osmem_heap_place_key(b));
 		osmem_index_remove(&osmem_heap.ready, osmem_heap_ready_key(b));
 	}
 	osmem_block_set(b, (left - OSMEM_META) & ~(size_t)(OSMEM_ALIGN - 1),
@@ -270,6 +266,7 @@ static OSMEM_COLD void heap_cut(char *brk, char *end)
 	struct osmem_stretch s;
 	char *keep;
 
+	osmem_heap_list_freed();
 	while (b != NULL && (char *)b + OSMEM_META <= brk &&
 	       osmem_block_end(b) <= brk) {
 		osmem_report_unless_intact(b);
@@ -279,7 +276,6 @@ static OSMEM_COLD void heap_cut(char *brk, char *end)
 	if (b != NULL && (char *)b < brk && heap_truncate(b, brk))
 		last = b;
 	keep = last != NULL ? osmem_block_end(last) : brk;
-	heap_forget_keys(&osmem_heap.merged, false, keep, end);
 	heap_forget_keys(&osmem_heap.ready, true, keep, end);
 	heap_forget_keys(&osmem_heap.fresh, false, keep, end);
 	heap_forget_keys(&osmem_heap.swollen, false, keep, end);
