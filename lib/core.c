@@ -153,10 +153,11 @@ void *osmem_core_alloc_aligned(size_t size, size_t alignment)
 /* Lock. */
 static struct osmem_place core_locate(const void *ptr)
 {
-	struct osmem_place place = osmem_hot_locate(ptr);
+	struct osmem_place place;
 
-	if (place.found == OSMEM_FOUND_NOTHING)
-		place = osmem_heap_locate(ptr);
+	if (unlikely(osmem_region_holds(ptr)))
+		return osmem_hot_locate(ptr);
+	place = osmem_heap_locate(ptr);
 	if (place.found == OSMEM_FOUND_NOTHING)
 		place = osmem_mapped_locate(ptr);
 	return place;
@@ -217,7 +218,8 @@ static void core_release(struct osmem_place place)
 /* A slot of somebody else's: the usual free that is not the thread's own. */
 static bool core_free_slot(void *ptr)
 {
-	if (osmem_hot_locate(ptr).found != OSMEM_FOUND_LIVE)
+	if (!osmem_region_holds(ptr) ||
+	    osmem_hot_locate(ptr).found != OSMEM_FOUND_LIVE)
 		return false;
 	osmem_thread_release(osmem_slab_of(ptr), ptr);
 	return true;

@@ -23,7 +23,7 @@ OSMEM_VAR_DEFINED struct osmem_heap_state osmem_heap;
 /* Without memory for its keys a block is in no set: see heap_relist(). */
 static void heap_make_ready(struct block_meta *b)
 {
-	if (!osmem_index_insert(&osmem_heap.ready, osmem_heap_ready_key(b)))
+	if (!osmem_bins_insert(&osmem_heap.ready, osmem_heap_ready_key(b)))
 		osmem_heap.unlisted++;
 }
 
@@ -46,7 +46,7 @@ static void heap_make_fresh(struct block_meta *b)
 
 static void heap_unlist_ready(struct block_meta *b)
 {
-	if (!osmem_index_remove(&osmem_heap.ready, osmem_heap_ready_key(b)))
+	if (!osmem_bins_remove(&osmem_heap.ready, osmem_heap_ready_key(b)))
 		osmem_heap.unlisted--;
 }
 
@@ -188,7 +188,7 @@ static struct block_meta *heap_merge_all(void)
 static struct block_meta *heap_best_fit(struct block_meta *held, size_t size)
 {
 	struct osmem_key key = { size, 0 };
-	bool found = osmem_index_at_least(&osmem_heap.ready, key, &key);
+	bool found = osmem_bins_at_least(&osmem_heap.ready, key, &key);
 	struct block_meta *b;
 
 	if (held != NULL && held->size >= size &&
@@ -400,7 +400,7 @@ static struct block_meta *heap_best_aligned(size_t size, size_t alignment)
 	struct block_meta *b;
 	int tries = HEAP_ALIGNED_TRIES;
 
-	while (osmem_index_at_least(&osmem_heap.ready, key, &key)) {
+	while (osmem_bins_at_least(&osmem_heap.ready, key, &key)) {
 		b = (struct block_meta *)key.b;
 		if (heap_gap((char *)b, alignment) + size <= key.a) {
 			osmem_report_unless_intact(b);

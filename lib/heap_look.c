@@ -163,11 +163,12 @@ int osmem_heap_check(void)
 			     space != osmem_stretch_bytes(),
 			     seen.tail, "counts differ up to the end");
 	faults += heap_fault(seen.unlisted != osmem_heap.unlisted ||
-			     osmem_heap.ready.count + osmem_heap.fresh.count +
+			     osmem_bins_count(&osmem_heap.ready) +
+			     osmem_heap.fresh.count +
 			     (osmem_heap.freed != NULL) !=
 			     seen.blocks - seen.used_blocks - seen.unlisted,
 			     seen.tail, "free blocks and sets differ");
-	return faults + osmem_index_check(&osmem_heap.ready) +
+	return faults + osmem_bins_check(&osmem_heap.ready) +
 	       osmem_index_check(&osmem_heap.fresh) + osmem_stretch_check();
 }
 
@@ -207,17 +208,24 @@ bool osmem_heap_trim(size_t pad)
 
 /* --- the break moved down --- */
 
-/* Takes the free blocks that lie in [from, to) out of a set. */
-static void heap_forget_keys(struct osmem_index *set, bool by_size,
-			     const char *from, const char *to)
+/* Takes the blocks that lie in [from, to) out of a set. */
+static void heap_forget_keys(struct osmem_index *set, const char *from,
+			     const char *to)
+{
+	struct osmem_key key = { (uintptr_t)from, 0 };
+
+	while (osmem_index_at_least(set, key, &key) && key.a < (uintptr_t)to)
+		osmem_index_remove(set, key);
+}
+
+static void heap_forget_ready(const char *from, const char *to)
 {
 	struct osmem_key key = { 0, 0 };
 
-	while (osmem_index_above(set, key, &key)) {
-		const char *b = (const char *)(by_size ? key.b : key.a);
-
-		if (b >= from && b < to)
-			osmem_index_remove(set, key);
+	while (osmem_bins_at_least(&osmem_heap.ready, key, &key)) {
+		if (key.b >= (uintptr_t)from && key.b < (uintptr_t)to)
+			osmem_bins_remove(&osmem_heap.ready, key);
+		key.b++;
 	}
 }
 
@@ -230,7 +238,7 @@ static bool heap_truncate(struct block_meta *b, const char *brk)
 		return false;
 	if (b->status == OSMEM_FREE) {
 		osmem_index_remove(&osmem_heap.fresh, osmem_heap_place_key(b));
-		osmem_index_remove(&osmem_heap.ready, osmem_heap_ready_key(b));
+		osmem_bins_remove(&osmem_heap.ready, osmem_heap_ready_key(b));
 	}
 	osmem_block_set(b, (left - OSMEM_META) & ~(size_t)(OSMEM_ALIGN - 1),
 			b->status);
@@ -276,9 +284,9 @@ static OSMEM_COLD void heap_cut(char *brk, char *end)
 	if (b != NULL && (char *)b < brk && heap_truncate(b, brk))
 		last = b;
 	keep = last != NULL ? osmem_block_end(last) : brk;
-	heap_forget_keys(&osmem_heap.ready, true, keep, end);
-	heap_forget_keys(&osmem_heap.fresh, false, keep, end);
-	heap_forget_keys(&osmem_heap.swollen, false, keep, end);
+	heap_forget_ready(keep, end);
+	heap_forget_keys(&osmem_heap.fresh, keep, end);
+	heap_forget_keys(&osmem_heap.swollen, keep, end);
 	osmem_stretch_cut(keep);
 	b = osmem_stretch_above(end - 1, &s) ? (struct block_meta *)s.start :
 					       NULL;

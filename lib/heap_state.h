@@ -5,8 +5,8 @@
 #ifndef OSMEM_HEAP_STATE_H
 #define OSMEM_HEAP_STATE_H
 
+#include "bins.h"
 #include "block.h"
-#include "index.h"
 
 struct osmem_heap_state {
 	struct block_meta *first;
@@ -14,7 +14,7 @@ struct osmem_heap_state {
 	struct block_meta *top;	 /* the last of the newest space at the break */
 	struct block_meta *freed; /* the last that was freed since a search */
 	struct osmem_index fresh; /* the others, by address */
-	struct osmem_index ready; /* all other free blocks, by size */
+	struct osmem_bins ready;  /* all other free blocks, by size */
 	/* Blocks in use that have kept what a failed resize swallowed. */
 	struct osmem_index swollen;
 	size_t unlisted; /* free blocks for which the sets had no memory */
@@ -42,7 +42,7 @@ static inline struct osmem_key osmem_heap_ready_key(struct block_meta *b)
 static inline bool osmem_heap_is_listed(struct block_meta *b)
 {
 	return b == osmem_heap.freed ||
-	       osmem_index_contains(&osmem_heap.ready,
+	       osmem_bins_contains(&osmem_heap.ready,
 				    osmem_heap_ready_key(b)) ||
 	       osmem_index_contains(&osmem_heap.fresh, osmem_heap_place_key(b));
 }

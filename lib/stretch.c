@@ -17,6 +17,7 @@
 
 static struct {
 	struct osmem_index set;
+	struct osmem_stretch found; /* what was found last, or empty */
 	char *break_end;
 	size_t bytes;
 	unsigned long growths;
@@ -37,11 +38,16 @@ static struct osmem_stretch stretch_of(struct osmem_key key)
 bool osmem_stretch_find(const void *p, struct osmem_stretch *found)
 {
 	struct osmem_key key = { (uintptr_t)p, UINTPTR_MAX };
+	struct osmem_stretch last = stretches.found;
 
-	if (!osmem_index_at_most(&stretches.set, key, &key) ||
-	    (uintptr_t)p >= key.b)
-		return false;
-	*found = stretch_of(key);
+	if ((uintptr_t)p - (uintptr_t)last.start >=
+	    (size_t)(last.end - last.start)) {
+		if (!osmem_index_at_most(&stretches.set, key, &key) ||
+		    (uintptr_t)p >= key.b)
+			return false;
+		stretches.found = stretch_of(key);
+	}
+	*found = stretches.found;
 	return true;
 }
 
@@ -59,6 +65,7 @@ static void stretch_remove(struct osmem_stretch s)
 {
 	osmem_index_remove(&stretches.set, stretch_key(s.start, s.end));
 	osmem_index_forgo();
+	stretches.found = (struct osmem_stretch){ NULL, NULL };
 	stretches.bytes -= (size_t)(s.end - s.start);
 }
 
