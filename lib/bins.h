@@ -29,6 +29,17 @@ OSMEM_FN bool osmem_bins_at_least(const struct osmem_bins *bins,
 				  struct osmem_key key,
 				  struct osmem_key *found);
 
+/* False when no key has a size in [low, high]; a look at the bits alone. */
+static inline bool osmem_bins_may_hold(const struct osmem_bins *bins,
+				       size_t low, size_t high)
+{
+	size_t i = low / OSMEM_ALIGN;
+	size_t j = high / OSMEM_ALIGN;
+
+	return j >= OSMEM_BINS || (bins->any << (OSMEM_BINS - 1 - j) >>
+				   (OSMEM_BINS - 1 - j) >> i) != 0;
+}
+
 OSMEM_FN size_t osmem_bins_count(const struct osmem_bins *bins);
 OSMEM_FN int osmem_bins_check(const struct osmem_bins *bins);
 

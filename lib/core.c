@@ -228,12 +228,20 @@ static bool core_free_slot(void *ptr)
 void osmem_core_free(const char *call, void *ptr)
 {
 	struct osmem_place place;
+	struct block_meta *b;
 
 	/* Most of the time of a free is waiting for the header. */
 	__builtin_prefetch(osmem_block_of(ptr), 1);
 	if (core_free_slot(ptr))
 		return;
 	core_enter();
+	b = osmem_heap_live(ptr);
+	if (likely(b != NULL)) {
+		osmem_check_fill(ptr, b->size, OSMEM_FILL_FREED);
+		osmem_heap_free(b);
+		core_leave();
+		return;
+	}
 	place = core_live(call, ptr);
 	osmem_check_fill(ptr, core_size(place), OSMEM_FILL_FREED);
 	core_release(place);

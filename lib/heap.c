@@ -188,9 +188,13 @@ static struct block_meta *heap_merge_all(void)
 static struct block_meta *heap_best_fit(struct block_meta *held, size_t size)
 {
 	struct osmem_key key = { size, 0 };
-	bool found = osmem_bins_at_least(&osmem_heap.ready, key, &key);
 	struct block_meta *b;
+	bool found;
 
+	if (held != NULL && held->size >= size &&
+	    !osmem_bins_may_hold(&osmem_heap.ready, size, held->size))
+		return held;
+	found = osmem_bins_at_least(&osmem_heap.ready, key, &key);
 	if (held != NULL && held->size >= size &&
 	    (!found || osmem_key_less(osmem_heap_ready_key(held), key)))
 		return held;

@@ -54,22 +54,37 @@ static OSMEM_COLD struct osmem_place heap_explain(struct osmem_stretch s,
 	return place;
 }
 
-struct osmem_place osmem_heap_locate(const void *ptr)
+/* Whether a header stands before ptr, which lies in s, and holds. */
+static bool heap_has_header(struct osmem_stretch s, const void *ptr)
+{
+	return (char *)ptr - s.start >= OSMEM_META &&
+	       (uintptr_t)ptr % OSMEM_ALIGN == 0 &&
+	       osmem_block_intact(osmem_block_of(ptr));
+}
+
+struct block_meta *osmem_heap_live(const void *ptr)
 {
 	struct block_meta *b = osmem_block_of(ptr);
-	struct osmem_place nothing = { .found = OSMEM_FOUND_NOTHING };
 	struct osmem_stretch s;
-	bool intact;
 
 	osmem_heap_follow_break();
+	return osmem_stretch_find(ptr, &s) && heap_has_header(s, ptr) &&
+	       b->status == OSMEM_USED ? b : NULL;
+}
+
+struct osmem_place osmem_heap_locate(const void *ptr)
+{
+	struct block_meta *b = osmem_heap_live(ptr);
+	struct osmem_place place = { .found = OSMEM_FOUND_LIVE, .block = b };
+	struct osmem_stretch s;
+
+	if (likely(b != NULL))
+		return place;
+	place.found = OSMEM_FOUND_NOTHING;
 	if (!osmem_stretch_find(ptr, &s))
-		return nothing;
-	intact = (char *)ptr - s.start >= OSMEM_META &&
-		 (uintptr_t)ptr % OSMEM_ALIGN == 0 && osmem_block_intact(b);
-	if (likely(intact && b->status == OSMEM_USED))
-		return (struct osmem_place){ .found = OSMEM_FOUND_LIVE,
-					    .block = b };
-	return heap_explain(s, ptr, intact && b->status == OSMEM_FREE);
+		return place;
+	return heap_explain(s, ptr, heap_has_header(s, ptr) &&
+			    osmem_block_of(ptr)->status == OSMEM_FREE);
 }
 
 /* --- walking and checking --- */
