@@ -175,7 +175,8 @@ static struct block_meta *heap_merge_all(void)
 	osmem_heap.freed = NULL;
 	if (held != NULL)
 		held = heap_merge_one(held);
-	while (osmem_index_at_least(&osmem_heap.fresh, key, &key)) {
+	while (osmem_heap.fresh.count != 0) {
+		osmem_index_at_least(&osmem_heap.fresh, key, &key);
 		osmem_index_remove(&osmem_heap.fresh, key);
 		if (held != NULL)
 			heap_make_ready(held);
@@ -291,7 +292,7 @@ static bool heap_top_can_grow(void)
 	if (osmem_heap.top == NULL || !osmem_stretch_at_break())
 		return false;
 	osmem_report_unless_intact(osmem_heap.top);
-	return osmem_block_end(osmem_heap.top) == osmem_stretch_break_end();
+	return osmem_block_end(osmem_heap.top) == osmem_stretch.break_end;
 }
 
 /* Rules 8e and 8f: a free block that is in no set. */

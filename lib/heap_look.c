@@ -282,7 +282,7 @@ static void heap_recount(void)
 }
 
 /* No header at or above brk is read: there may be nothing any more. */
-static OSMEM_COLD void heap_cut(char *brk, char *end)
+void osmem_heap_cut(char *brk, char *end)
 {
 	struct block_meta *last = NULL;
 	struct block_meta *b = osmem_heap.first;
@@ -315,14 +315,6 @@ static OSMEM_COLD void heap_cut(char *brk, char *end)
 		b->prev = last;
 		osmem_block_reseal(b);
 	}
-	osmem_heap.top = osmem_stretch_break_end() != NULL ? last : NULL;
+	osmem_heap.top = osmem_stretch.break_end != NULL ? last : NULL;
 	heap_recount();
-}
-
-void osmem_heap_follow_break(void)
-{
-	char *end = osmem_stretch_break_end();
-
-	if (end != NULL && unlikely((char *)osmem_sys_break() < end))
-		heap_cut((char *)osmem_sys_break(), end);
 }

@@ -7,6 +7,8 @@
 
 #include "bins.h"
 #include "block.h"
+#include "stretch.h"
+#include "sys.h"
 
 struct osmem_heap_state {
 	struct block_meta *first;
@@ -50,11 +52,20 @@ static inline bool osmem_heap_is_listed(struct block_meta *b)
 /* Puts the block that was freed last into the set of the others. */
 OSMEM_FN void osmem_heap_list_freed(void);
 
+/* Forgets what lies in [brk, end), which was ours: see below. */
+OSMEM_FN OSMEM_COLD void osmem_heap_cut(char *brk, char *end);
+
 /*
  * Before anything that reads headers which the caller does not vouch for: if
  * somebody has moved the break down into our space (rule 23), forgets the
  * blocks that are gone. A block that is cut in two keeps what is left of it.
  */
-OSMEM_FN void osmem_heap_follow_break(void);
+static inline void osmem_heap_follow_break(void)
+{
+	char *end = osmem_stretch.break_end;
+
+	if (end != NULL && unlikely((char *)osmem_sys_break() < end))
+		osmem_heap_cut((char *)osmem_sys_break(), end);
+}
 
 #endif
