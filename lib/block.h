@@ -38,7 +38,7 @@ _Static_assert(offsetof(struct block_meta, prev) == 16, "prev at 16");
 _Static_assert(offsetof(struct block_meta, next) == 24, "next at 24");
 
 /* The process's secret; set once before the first block. */
-OSMEM_VAR uint64_t osmem_block_key[4];
+OSMEM_VAR uint64_t osmem_block_key[2];
 
 static inline void *osmem_block_payload(struct block_meta *b)
 {
@@ -55,21 +55,19 @@ static inline char *osmem_block_end(struct block_meta *b)
 	return (char *)b + OSMEM_META + b->size;
 }
 
-/* Makes further secrets of one. */
 static inline uint64_t osmem_block_mix(uint64_t h, uint64_t v)
 {
 	h = (h ^ v) * UINT64_C(0x9e3779b97f4a7c15);
 	return h ^ (h >> 29);
 }
 
-/* Two independent products of sums with the key: short, and quick at once. */
 static inline uint32_t osmem_block_seal(const struct block_meta *b)
 {
-	const uint64_t *k = osmem_block_key;
-	uint64_t size = b->size + ((uint64_t)b->status << 62);
-	uint64_t h = ((uintptr_t)b + k[0]) * (size + k[1]) +
-		     ((uintptr_t)b->prev + k[2]) * ((uintptr_t)b->next + k[3]);
+	uint64_t h = osmem_block_mix(osmem_block_key[0], (uintptr_t)b);
 
+	h = osmem_block_mix(h, b->size ^ ((uint64_t)b->status << 62));
+	h = osmem_block_mix(h, (uintptr_t)b->prev);
+	h = osmem_block_mix(h, (uintptr_t)b->next ^ osmem_block_key[1]);
 	return (uint32_t)(h >> 32);
 }
 

@@ -20,7 +20,7 @@
 #include <pthread.h>
 
 OSMEM_VAR_DEFINED atomic_bool osmem_init_done;
-OSMEM_VAR_DEFINED uint64_t osmem_block_key[4];
+OSMEM_VAR_DEFINED uint64_t osmem_block_key[2];
 
 static struct osmem_lock init_lock;
 static size_t init_page;
@@ -51,8 +51,6 @@ void osmem_init_now(void)
 	if (!atomic_load_explicit(&osmem_init_done, memory_order_relaxed)) {
 		init_page = osmem_sys_page_size();
 		osmem_sys_key(osmem_block_key);
-		osmem_block_key[2] = osmem_block_mix(osmem_block_key[0], 2);
-		osmem_block_key[3] = osmem_block_mix(osmem_block_key[1], 3);
 		osmem_slab_key = (uintptr_t)osmem_block_mix(osmem_block_key[1],
 							    0x51ab);
 		osmem_index_init();
