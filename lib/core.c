@@ -153,10 +153,11 @@ void *osmem_core_alloc_aligned(size_t size, size_t alignment)
 /* Lock. */
 static struct osmem_place core_locate(const void *ptr)
 {
-	struct osmem_place place = osmem_hot_locate(ptr);
+	struct osmem_place place;
 
-	if (place.found == OSMEM_FOUND_NOTHING)
-		place = osmem_heap_locate(ptr);
+	if (unlikely(osmem_region_holds(ptr)))
+		return osmem_hot_locate(ptr);
+	place = osmem_heap_locate(ptr);
 	if (place.found == OSMEM_FOUND_NOTHING)
 		place = osmem_mapped_locate(ptr);
 	return place;
@@ -217,7 +218,8 @@ static void core_release(struct osmem_place place)
 /* A slot of somebody else's: the usual free that is not the thread's own. */
 static bool core_free_slot(void *ptr)
 {
-	if (osmem_hot_locate(ptr).found != OSMEM_FOUND_LIVE)
+	if (!osmem_region_holds(ptr) ||
+	    osmem_hot_locate(ptr).found != OSMEM_FOUND_LIVE)
 		return false;
 	osmem_thread_release(osmem_slab_of(ptr), ptr);
 	return true;
@@ -226,12 +228,20 @@ static bool core_free_slot(void *ptr)
 void osmem_core_free(const char *call, void *ptr)
 {
 	struct osmem_place place;
+	struct block_meta *b;
 
 	/* Most of the time of a free is waiting for the header. */
 	__builtin_prefetch(osmem_block_of(ptr), 1);
 	if (core_free_slot(ptr))
 		return;
 	core_enter();
+	b = osmem_heap_live(ptr);
+	if (likely(b != NULL)) {
+		osmem_check_fill(ptr, b->size, OSMEM_FILL_FREED);
+		osmem_heap_free(b);
+		core_leave();
+		return;
+	}
 	place = core_live(call, ptr);
 	osmem_check_fill(ptr, core_size(place), OSMEM_FILL_FREED);
 	core_release(place);

@@ -2,14 +2,12 @@
 /*
  * heap.c - the block heap.
  *
- * The blocks form one list in address order. A free block is in the set
- * "fresh" (by address) from the moment it becomes free until the next search,
- * which merges it with its free neighbours; from then on it is in "merged"
- * (by address) and "ready" (by size, then address). So "merge everything
- * first" costs what was freed since, nothing else is ever merged, and whether
- * a neighbour is free is known without a look at its cold header. Guarded by
- * the core's lock. Must never write into a payload, and never follow a header
- * that it has not verified.
+ * The blocks form one list in address order. A free block is "freed" or in the
+ * set "fresh" from the moment it becomes free until the next search, which
+ * merges it with its free neighbours; from then on it is in "ready" (by size,
+ * then address). So "merge everything first" costs what was freed since, and
+ * nothing else is ever merged. Guarded by the core's lock. Must never write
+ * into a payload, and never follow a header that it has not verified.
  */
 #include "heap.h"
 
@@ -25,33 +23,39 @@ OSMEM_VAR_DEFINED struct osmem_heap_state osmem_heap;
 /* Without memory for its keys a block is in no set: see heap_relist(). */
 static void heap_make_ready(struct block_meta *b)
 {
-	if (osmem_index_insert(&osmem_heap.merged, osmem_heap_place_key(b))) {
-		if (osmem_index_insert(&osmem_heap.ready,
-				       osmem_heap_ready_key(b)))
-			return;
-		osmem_index_remove(&osmem_heap.merged,
-				   osmem_heap_place_key(b));
-	}
-	osmem_heap.unlisted++;
+	if (!osmem_bins_insert(&osmem_heap.ready, osmem_heap_ready_key(b)))
+		osmem_heap.unlisted++;
 }
 
+void osmem_heap_list_freed(void)
+{
+	struct block_meta *b = osmem_heap.freed;
+
+	osmem_heap.freed = NULL;
+	if (b != NULL &&
+	    !osmem_index_insert(&osmem_heap.fresh, osmem_heap_place_key(b)))
+		osmem_heap.unlisted++;
+}
+
+/* Most are asked for again before the next is freed: the set is not touched. */
 static void heap_make_fresh(struct block_meta *b)
 {
-	if (!osmem_index_insert(&osmem_heap.fresh, osmem_heap_place_key(b)))
-		osmem_heap.unlisted++;
+	osmem_heap_list_freed();
+	osmem_heap.freed = b;
 }
 
 static void heap_unlist_ready(struct block_meta *b)
 {
-	if (osmem_index_remove(&osmem_heap.merged, osmem_heap_place_key(b)))
-		osmem_index_remove(&osmem_heap.ready, osmem_heap_ready_key(b));
-	else
+	if (!osmem_bins_remove(&osmem_heap.ready, osmem_heap_ready_key(b)))
 		osmem_heap.unlisted--;
 }
 
 static void heap_unlist(struct block_meta *b)
 {
-	if (!osmem_index_remove(&osmem_heap.fresh, osmem_heap_place_key(b)))
+	if (b == osmem_heap.freed)
+		osmem_heap.freed = NULL;
+	else if (!osmem_index_remove(&osmem_heap.fresh,
+				     osmem_heap_place_key(b)))
 		heap_unlist_ready(b);
 }
 
@@ -60,20 +64,22 @@ static void heap_unlist(struct block_meta *b)
 /* The next block when it is free and there is no hole before it, else NULL. */
 static struct block_meta *heap_free_behind(struct block_meta *b)
 {
-	struct block_meta *next = osmem_heap_free_at(osmem_block_end(b));
+	struct block_meta *next = b->next;
 
-	if (next != NULL)
-		osmem_report_unless_intact(next);
+	if ((char *)next != osmem_block_end(b) || next->status != OSMEM_FREE)
+		return NULL;
+	osmem_report_unless_intact(next);
 	return next;
 }
 
 static struct block_meta *heap_free_before(struct block_meta *b)
 {
-	struct block_meta *prev = osmem_heap_free_at((char *)b - 1);
+	struct block_meta *prev = b->prev;
 
-	if (prev != NULL)
-		osmem_report_unless_intact(prev);
-	return prev;
+	if (prev == NULL || prev->status != OSMEM_FREE)
+		return NULL;
+	osmem_report_unless_intact(prev);
+	return osmem_block_end(prev) == (char *)b ? prev : NULL;
 }
 
 static void heap_set_prev(struct block_meta *b, struct block_meta *prev)
@@ -163,10 +169,14 @@ static struct block_meta *heap_merge_one(struct block_meta *b)
  */
 static struct block_meta *heap_merge_all(void)
 {
-	struct block_meta *held = NULL;
+	struct block_meta *held = osmem_heap.freed;
 	struct osmem_key key = { 0, 0 };
 
-	while (osmem_index_at_least(&osmem_heap.fresh, key, &key)) {
+	osmem_heap.freed = NULL;
+	if (held != NULL)
+		held = heap_merge_one(held);
+	while (osmem_heap.fresh.count != 0) {
+		osmem_index_at_least(&osmem_heap.fresh, key, &key);
 		osmem_index_remove(&osmem_heap.fresh, key);
 		if (held != NULL)
 			heap_make_ready(held);
@@ -179,9 +189,13 @@ static struct block_meta *heap_merge_all(void)
 static struct block_meta *heap_best_fit(struct block_meta *held, size_t size)
 {
 	struct osmem_key key = { size, 0 };
-	bool found = osmem_index_at_least(&osmem_heap.ready, key, &key);
 	struct block_meta *b;
+	bool found;
 
+	if (held != NULL && held->size >= size &&
+	    !osmem_bins_may_hold(&osmem_heap.ready, size, held->size))
+		return held;
+	found = osmem_bins_at_least(&osmem_heap.ready, key, &key);
 	if (held != NULL && held->size >= size &&
 	    (!found || osmem_key_less(osmem_heap_ready_key(held), key)))
 		return held;
@@ -278,7 +292,7 @@ static bool heap_top_can_grow(void)
 	if (osmem_heap.top == NULL || !osmem_stretch_at_break())
 		return false;
 	osmem_report_unless_intact(osmem_heap.top);
-	return osmem_block_end(osmem_heap.top) == osmem_stretch_break_end();
+	return osmem_block_end(osmem_heap.top) == osmem_stretch.break_end;
 }
 
 /* Rules 8e and 8f: a free block that is in no set. */
@@ -391,7 +405,7 @@ static struct block_meta *heap_best_aligned(size_t size, size_t alignment)
 	struct block_meta *b;
 	int tries = HEAP_ALIGNED_TRIES;
 
-	while (osmem_index_at_least(&osmem_heap.ready, key, &key)) {
+	while (osmem_bins_at_least(&osmem_heap.ready, key, &key)) {
 		b = (struct block_meta *)key.b;
 		if (heap_gap((char *)b, alignment) + size <= key.a) {
 			osmem_report_unless_intact(b);
@@ -451,22 +465,17 @@ struct block_meta *osmem_heap_alloc_aligned(size_t size, size_t alignment)
 
 /* --- freeing and resizing --- */
 
-static struct osmem_key heap_swollen_key(struct block_meta *b)
-{
-	return (struct osmem_key){ (uintptr_t)b, 0 };
-}
-
 bool osmem_heap_is_swollen(struct block_meta *b)
 {
-	return osmem_index_contains(&osmem_heap.swollen, heap_swollen_key(b));
+	return osmem_index_contains(&osmem_heap.swollen, osmem_heap_place_key(b));
 }
 
 static void heap_note_swollen(struct block_meta *b, bool swollen)
 {
 	if (osmem_heap.swollen.count != 0)
-		osmem_index_remove(&osmem_heap.swollen, heap_swollen_key(b));
+		osmem_index_remove(&osmem_heap.swollen, osmem_heap_place_key(b));
 	if (swollen)
-		osmem_index_insert(&osmem_heap.swollen, heap_swollen_key(b));
+		osmem_index_insert(&osmem_heap.swollen, osmem_heap_place_key(b));
 }
 
 void osmem_heap_free(struct block_meta *b)

@@ -31,6 +31,9 @@ OSMEM_FN bool osmem_heap_resize(struct block_meta *b, size_t size);
 /* Whether a live block is larger than was asked because of rule 20c. */
 OSMEM_FN bool osmem_heap_is_swollen(struct block_meta *b);
 
+/* The live block whose payload ptr is; NULL when it is none of the heap's. */
+OSMEM_FN struct block_meta *osmem_heap_live(const void *ptr);
+
 /* What ptr is in the heap. Fast for live blocks; else it may walk. */
 OSMEM_FN struct osmem_place osmem_heap_locate(const void *ptr);
 

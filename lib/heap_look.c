@@ -37,12 +37,9 @@ static OSMEM_COLD struct osmem_place heap_explain(struct osmem_stretch s,
 {
 	struct osmem_place place = { .found = OSMEM_FOUND_INSIDE };
 
-	place.block = osmem_heap_free_at(ptr);
-	if (place.block != NULL && osmem_block_intact(place.block)) {
-		if (osmem_block_payload(place.block) == ptr)
-			place.found = OSMEM_FOUND_FREE;
-		else if (former)
-			place.found = OSMEM_FOUND_FORMER;
+	if (former && osmem_heap_is_listed(osmem_block_of(ptr))) {
+		place.found = OSMEM_FOUND_FREE;
+		place.block = osmem_block_of(ptr);
 		return place;
 	}
 	place.block = heap_containing(s, ptr);
@@ -50,27 +47,44 @@ static OSMEM_COLD struct osmem_place heap_explain(struct osmem_stretch s,
 		place.found = OSMEM_FOUND_NOTHING;
 	else if (!osmem_block_intact(place.block))
 		place.found = OSMEM_FOUND_BROKEN;
-	else if (place.block->status == OSMEM_FREE && former)
+	else if (osmem_block_payload(place.block) == ptr)
 		place.found = OSMEM_FOUND_FREE; /* one of the unlisted */
+	else if (place.block->status == OSMEM_FREE && former)
+		place.found = OSMEM_FOUND_FORMER;
 	return place;
+}
+
+/* Whether a header stands before ptr, which lies in s, and holds. */
+static bool heap_has_header(struct osmem_stretch s, const void *ptr)
+{
+	return (char *)ptr - s.start >= OSMEM_META &&
+	       (uintptr_t)ptr % OSMEM_ALIGN == 0 &&
+	       osmem_block_intact(osmem_block_of(ptr));
+}
+
+struct block_meta *osmem_heap_live(const void *ptr)
+{
+	struct block_meta *b = osmem_block_of(ptr);
+	struct osmem_stretch s;
+
+	osmem_heap_follow_break();
+	return osmem_stretch_find(ptr, &s) && heap_has_header(s, ptr) &&
+	       b->status == OSMEM_USED ? b : NULL;
 }
 
 struct osmem_place osmem_heap_locate(const void *ptr)
 {
-	struct block_meta *b = osmem_block_of(ptr);
-	struct osmem_place nothing = { .found = OSMEM_FOUND_NOTHING };
+	struct block_meta *b = osmem_heap_live(ptr);
+	struct osmem_place place = { .found = OSMEM_FOUND_LIVE, .block = b };
 	struct osmem_stretch s;
-	bool intact;
 
-	osmem_heap_follow_break();
+	if (likely(b != NULL))
+		return place;
+	place.found = OSMEM_FOUND_NOTHING;
 	if (!osmem_stretch_find(ptr, &s))
-		return nothing;
-	intact = (char *)ptr - s.start >= OSMEM_META &&
-		 (uintptr_t)ptr % OSMEM_ALIGN == 0 && osmem_block_intact(b);
-	if (likely(intact && b->status == OSMEM_USED))
-		return (struct osmem_place){ .found = OSMEM_FOUND_LIVE,
-					    .block = b };
-	return heap_explain(s, ptr, intact && b->status == OSMEM_FREE);
+		return place;
+	return heap_explain(s, ptr, heap_has_header(s, ptr) &&
+			    osmem_block_of(ptr)->status == OSMEM_FREE);
 }
 
 /* --- walking and checking --- */
@@ -114,7 +128,7 @@ static int heap_fault(bool broken, const struct block_meta *b,
 
 static bool heap_is_unlisted(struct block_meta *b)
 {
-	return b->status == OSMEM_FREE && osmem_heap_free_at(b) != b;
+	return b->status == OSMEM_FREE && !osmem_heap_is_listed(b);
 }
 
 static int heap_check_block(struct block_meta *b, struct block_meta *prev)
@@ -164,13 +178,12 @@ int osmem_heap_check(void)
 			     space != osmem_stretch_bytes(),
 			     seen.tail, "counts differ up to the end");
 	faults += heap_fault(seen.unlisted != osmem_heap.unlisted ||
-			     osmem_heap.merged.count + osmem_heap.fresh.count !=
+			     osmem_bins_count(&osmem_heap.ready) +
+			     osmem_heap.fresh.count +
+			     (osmem_heap.freed != NULL) !=
 			     seen.blocks - seen.used_blocks - seen.unlisted,
 			     seen.tail, "free blocks and sets differ");
-	faults += heap_fault(osmem_heap.merged.count != osmem_heap.ready.count,
-			     seen.tail, "the sets of merged blocks differ");
-	return faults + osmem_index_check(&osmem_heap.merged) +
-	       osmem_index_check(&osmem_heap.ready) +
+	return faults + osmem_bins_check(&osmem_heap.ready) +
 	       osmem_index_check(&osmem_heap.fresh) + osmem_stretch_check();
 }
 
@@ -210,17 +223,24 @@ bool osmem_heap_trim(size_t pad)
 
 /* --- the break moved down --- */
 
-/* Takes the free blocks that lie in [from, to) out of a set. */
-static void heap_forget_keys(struct osmem_index *set, bool by_size,
-			     const char *from, const char *to)
+/* Takes the blocks that lie in [from, to) out of a set. */
+static void heap_forget_keys(struct osmem_index *set, const char *from,
+			     const char *to)
+{
+	struct osmem_key key = { (uintptr_t)from, 0 };
+
+	while (osmem_index_at_least(set, key, &key) && key.a < (uintptr_t)to)
+		osmem_index_remove(set, key);
+}
+
+static void heap_forget_ready(const char *from, const char *to)
 {
 	struct osmem_key key = { 0, 0 };
 
-	while (osmem_index_above(set, key, &key)) {
-		const char *b = (const char *)(by_size ? key.b : key.a);
-
-		if (b >= from && b < to)
-			osmem_index_remove(set, key);
+	while (osmem_bins_at_least(&osmem_heap.ready, key, &key)) {
+		if (key.b >= (uintptr_t)from && key.b < (uintptr_t)to)
+			osmem_bins_remove(&osmem_heap.ready, key);
+		key.b++;
 	}
 }
 
@@ -233,8 +253,7 @@ static bool heap_truncate(struct block_meta *b, const char *brk)
 		return false;
 	if (b->status == OSMEM_FREE) {
 		osmem_index_remove(&osmem_heap.fresh, osmem_heap_place_key(b));
-		osmem_index_remove(&osmem_heap.merged, osmem_heap_place_key(b));
-		osmem_index_remove(&osmem_heap.ready, osmem_heap_ready_key(b));
+		osmem_bins_remove(&osmem_heap.ready, osmem_heap_ready_key(b));
 	}
 	osmem_block_set(b, (left - OSMEM_META) & ~(size_t)(OSMEM_ALIGN - 1),
 			b->status);
@@ -263,13 +282,14 @@ static void heap_recount(void)
 }
 
 /* No header at or above brk is read: there may be nothing any more. */
-static OSMEM_COLD void heap_cut(char *brk, char *end)
+void osmem_heap_cut(char *brk, char *end)
 {
 	struct block_meta *last = NULL;
 	struct block_meta *b = osmem_heap.first;
 	struct osmem_stretch s;
 	char *keep;
 
+	osmem_heap_list_freed();
 	while (b != NULL && (char *)b + OSMEM_META <= brk &&
 	       osmem_block_end(b) <= brk) {
 		osmem_report_unless_intact(b);
@@ -279,10 +299,9 @@ static OSMEM_COLD void heap_cut(char *brk, char *end)
 	if (b != NULL && (char *)b < brk && heap_truncate(b, brk))
 		last = b;
 	keep = last != NULL ? osmem_block_end(last) : brk;
-	heap_forget_keys(&osmem_heap.merged, false, keep, end);
-	heap_forget_keys(&osmem_heap.ready, true, keep, end);
-	heap_forget_keys(&osmem_heap.fresh, false, keep, end);
-	heap_forget_keys(&osmem_heap.swollen, false, keep, end);
+	heap_forget_ready(keep, end);
+	heap_forget_keys(&osmem_heap.fresh, keep, end);
+	heap_forget_keys(&osmem_heap.swollen, keep, end);
 	osmem_stretch_cut(keep);
 	b = osmem_stretch_above(end - 1, &s) ? (struct block_meta *)s.start :
 					       NULL;
@@ -296,14 +315,6 @@ static OSMEM_COLD void heap_cut(char *brk, char *end)
 		b->prev = last;
 		osmem_block_reseal(b);
 	}
-	osmem_heap.top = osmem_stretch_break_end() != NULL ? last : NULL;
+	osmem_heap.top = osmem_stretch.break_end != NULL ? last : NULL;
 	heap_recount();
-}
-
-void osmem_heap_follow_break(void)
-{
-	char *end = osmem_stretch_break_end();
-
-	if (end != NULL && unlikely((char *)osmem_sys_break() < end))
-		heap_cut((char *)osmem_sys_break(), end);
 }

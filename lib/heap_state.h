@@ -5,16 +5,18 @@
 #ifndef OSMEM_HEAP_STATE_H
 #define OSMEM_HEAP_STATE_H
 
+#include "bins.h"
 #include "block.h"
-#include "index.h"
+#include "stretch.h"
+#include "sys.h"
 
 struct osmem_heap_state {
 	struct block_meta *first;
 	struct block_meta *tail; /* the last by address */
 	struct block_meta *top;	 /* the last of the newest space at the break */
-	struct osmem_index fresh;  /* freed since the last search */
-	struct osmem_index merged; /* the other free blocks */
-	struct osmem_index ready;  /* those again, by size */
+	struct block_meta *freed; /* the last that was freed since a search */
+	struct osmem_index fresh; /* the others, by address */
+	struct osmem_bins ready;  /* all other free blocks, by size */
 	/* Blocks in use that have kept what a failed resize swallowed. */
 	struct osmem_index swollen;
 	size_t unlisted; /* free blocks for which the sets had no memory */
@@ -27,10 +29,10 @@ struct osmem_heap_state {
 
 OSMEM_VAR struct osmem_heap_state osmem_heap;
 
-/* The keys of fresh and merged, and those of ready. */
+/* The keys of fresh and swollen, and those of ready. */
 static inline struct osmem_key osmem_heap_place_key(struct block_meta *b)
 {
-	return (struct osmem_key){ (uintptr_t)b, b->size };
+	return (struct osmem_key){ (uintptr_t)b, 0 };
 }
 
 static inline struct osmem_key osmem_heap_ready_key(struct block_meta *b)
@@ -38,30 +40,32 @@ static inline struct osmem_key osmem_heap_ready_key(struct block_meta *b)
 	return (struct osmem_key){ b->size, (uintptr_t)b };
 }
 
-static inline struct block_meta *
-osmem_heap_free_in(const struct osmem_index *set, const void *p)
+/* Whether b is known as a free block. Its header is intact. */
+static inline bool osmem_heap_is_listed(struct block_meta *b)
 {
-	struct osmem_key key = { (uintptr_t)p, UINTPTR_MAX };
-
-	if (!osmem_index_at_most(set, key, &key) ||
-	    (uintptr_t)p - key.a >= OSMEM_META + key.b)
-		return NULL;
-	return (struct block_meta *)key.a;
+	return b == osmem_heap.freed ||
+	       osmem_bins_contains(&osmem_heap.ready,
+				    osmem_heap_ready_key(b)) ||
+	       osmem_index_contains(&osmem_heap.fresh, osmem_heap_place_key(b));
 }
 
-/* The free block that holds p, header included; NULL when there is none. */
-static inline struct block_meta *osmem_heap_free_at(const void *p)
-{
-	struct block_meta *b = osmem_heap_free_in(&osmem_heap.fresh, p);
+/* Puts the block that was freed last into the set of the others. */
+OSMEM_FN void osmem_heap_list_freed(void);
 
-	return b != NULL ? b : osmem_heap_free_in(&osmem_heap.merged, p);
-}
+/* Forgets what lies in [brk, end), which was ours: see below. */
+OSMEM_FN OSMEM_COLD void osmem_heap_cut(char *brk, char *end);
 
 /*
  * Before anything that reads headers which the caller does not vouch for: if
  * somebody has moved the break down into our space (rule 23), forgets the
  * blocks that are gone. A block that is cut in two keeps what is left of it.
  */
-OSMEM_FN void osmem_heap_follow_break(void);
+static inline void osmem_heap_follow_break(void)
+{
+	char *end = osmem_stretch.break_end;
+
+	if (end != NULL && unlikely((char *)osmem_sys_break() < end))
+		osmem_heap_cut((char *)osmem_sys_break(), end);
+}
 
 #endif

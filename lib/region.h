@@ -34,6 +34,14 @@ struct osmem_region {
 
 OSMEM_VAR struct osmem_region osmem_region;
 
+/* Whether p may lie in a slab: a look without a call. No lock. */
+static inline bool osmem_region_holds(const void *p)
+{
+	/* Pairs with the release in region.c: the record is readable. */
+	return (uintptr_t)p - (uintptr_t)osmem_region.base <
+	       atomic_load_explicit(&osmem_region.limit, memory_order_acquire);
+}
+
 /*
  * Reserves, once. The head of a unit that is in no slab will be nobody. False
  * when there is no address space for it.

@@ -21,6 +21,7 @@
 #include "report.c"
 
 #include "index.c"
+#include "bins.c"
 
 #include "stretch.c"
 

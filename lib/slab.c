@@ -40,9 +40,7 @@ struct osmem_slab *osmem_slab_of(const void *p)
 	size_t offset = (uintptr_t)p - (uintptr_t)osmem_region.base;
 	struct osmem_slab *s;
 
-	/* Pairs with the release in region.c: the record is readable. */
-	if (offset >= atomic_load_explicit(&osmem_region.limit,
-					   memory_order_acquire))
+	if (!osmem_region_holds(p))
 		return NULL;
 	s = osmem_region.heads[offset >> OSMEM_UNIT_SHIFT];
 	return s != &osmem_slab_nobody ? s : NULL;

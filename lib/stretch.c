@@ -17,12 +17,13 @@
 
 static struct {
 	struct osmem_index set;
-	char *break_end;
 	size_t bytes;
 	unsigned long growths;
 	bool malloc_is_ours;
 	bool warned;
 } stretches = { .set.vital = true };
+
+OSMEM_VAR_DEFINED struct osmem_stretch_state osmem_stretch;
 
 static struct osmem_key stretch_key(char *start, char *end)
 {
@@ -34,14 +35,14 @@ static struct osmem_stretch stretch_of(struct osmem_key key)
 	return (struct osmem_stretch){ (char *)key.a, (char *)key.b };
 }
 
-bool osmem_stretch_find(const void *p, struct osmem_stretch *found)
+bool osmem_stretch_search(const void *p)
 {
 	struct osmem_key key = { (uintptr_t)p, UINTPTR_MAX };
 
 	if (!osmem_index_at_most(&stretches.set, key, &key) ||
 	    (uintptr_t)p >= key.b)
 		return false;
-	*found = stretch_of(key);
+	osmem_stretch.found = stretch_of(key);
 	return true;
 }
 
@@ -59,6 +60,7 @@ static void stretch_remove(struct osmem_stretch s)
 {
 	osmem_index_remove(&stretches.set, stretch_key(s.start, s.end));
 	osmem_index_forgo();
+	osmem_stretch.found = (struct osmem_stretch){ NULL, NULL };
 	stretches.bytes -= (size_t)(s.end - s.start);
 }
 
@@ -116,13 +118,8 @@ bool osmem_stretch_may_break(void)
 
 bool osmem_stretch_at_break(void)
 {
-	return stretches.break_end != NULL && osmem_stretch_may_break() &&
-	       osmem_sys_break() == stretches.break_end;
-}
-
-char *osmem_stretch_break_end(void)
-{
-	return stretches.break_end;
+	return osmem_stretch.break_end != NULL && osmem_stretch_may_break() &&
+	       osmem_sys_break() == osmem_stretch.break_end;
 }
 
 bool osmem_stretch_extend(size_t size)
@@ -132,9 +129,9 @@ bool osmem_stretch_extend(size_t size)
 	if (DIE(osmem_sys_grow_break(size, &old), "sbrk", size) != 0)
 		return false;
 	/* Raced by somebody with break=always: that space is not adjacent. */
-	if (old != stretches.break_end)
+	if (old != osmem_stretch.break_end)
 		return false;
-	stretches.break_end += size;
+	osmem_stretch.break_end += size;
 	stretches.growths++;
 	return stretch_add((struct osmem_stretch){ old, (char *)old + size });
 }
@@ -150,7 +147,7 @@ bool osmem_stretch_new_at_break(size_t size, struct osmem_stretch *out)
 		return false;
 	out->start = (char *)old + padding;
 	out->end = out->start + size;
-	stretches.break_end = out->end;
+	osmem_stretch.break_end = out->end;
 	stretches.growths++;
 	return stretch_add(*out);
 }
@@ -197,9 +194,9 @@ void osmem_stretch_cut(char *keep)
 		if (s.end > s.start)
 			stretch_add(s);
 	}
-	while (osmem_stretch_above(keep, &s) && s.start < stretches.break_end)
+	while (osmem_stretch_above(keep, &s) && s.start < osmem_stretch.break_end)
 		stretch_remove(s);
-	stretches.break_end = osmem_stretch_find(keep - 1, &s) ? keep : NULL;
+	osmem_stretch.break_end = osmem_stretch_find(keep - 1, &s) ? keep : NULL;
 }
 
 size_t osmem_stretch_count(void)

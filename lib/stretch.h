@@ -19,8 +19,30 @@ struct osmem_stretch {
 /* Finds out whose malloc it is. Once, before anything else, without a lock. */
 OSMEM_FN void osmem_stretch_init(void);
 
+/* What every operation asks for. */
+struct osmem_stretch_state {
+	struct osmem_stretch found; /* the last that was; or empty */
+	char *break_end; /* of our highest space below the break, or NULL */
+};
+
+OSMEM_VAR struct osmem_stretch_state osmem_stretch;
+
+/* Finds the stretch that holds p, and remembers it as the last. */
+OSMEM_FN bool osmem_stretch_search(const void *p);
+
 /* The stretch that holds p; false when there is none. */
-OSMEM_FN bool osmem_stretch_find(const void *p, struct osmem_stretch *found);
+static inline bool osmem_stretch_find(const void *p,
+				      struct osmem_stretch *found)
+{
+	const char *start = osmem_stretch.found.start;
+	size_t size = (size_t)(osmem_stretch.found.end - start);
+
+	if (unlikely((uintptr_t)p - (uintptr_t)start >= size) &&
+	    !osmem_stretch_search(p))
+		return false;
+	*found = osmem_stretch.found;
+	return true;
+}
 
 /* The first stretch that starts above p; false when there is none. */
 OSMEM_FN bool osmem_stretch_above(const void *p, struct osmem_stretch *found);
@@ -30,9 +52,6 @@ OSMEM_FN bool osmem_stretch_may_break(void);
 
 /* Whether the break may move and stands where we left it. */
 OSMEM_FN bool osmem_stretch_at_break(void);
-
-/* The end of our highest space below the break; NULL without any. */
-OSMEM_FN char *osmem_stretch_break_end(void);
 
 /* Moves the break, which is at our end, up by size bytes. */
 OSMEM_FN bool osmem_stretch_extend(size_t size);

@@ -136,11 +136,8 @@ static void *sys_sbrk(intptr_t size)
 
 void *osmem_sys_break(void)
 {
-	int saved = errno;
-	void *end = sys_sbrk(0);
-
-	errno = saved;
-	return end;
+	/* It cannot fail, so errno is safe. */
+	return sys_sbrk(0);
 }
 
 int osmem_sys_grow_break(size_t size, void **out)
