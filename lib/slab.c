@@ -162,11 +162,12 @@ static void slab_measure(struct osmem_slab *s, unsigned int class, size_t units)
 		slab_piece_shift++;
 }
 
-static void slab_set_carved(struct osmem_slab *s, uint32_t bytes)
+static void slab_set_carved(struct osmem_slab *s, uint32_t slots)
 {
-	uint64_t bound = bytes / s->size * (s->size * s->magic);
+	uint64_t bound = slots * (s->size * s->magic);
 
-	atomic_store_explicit(&s->carved, bytes, memory_order_relaxed);
+	atomic_store_explicit(&s->carved, slots * s->size,
+			      memory_order_relaxed);
 	atomic_store_explicit(&s->bound, (uintptr_t)bound,
 			      memory_order_relaxed);
 }
@@ -275,14 +276,16 @@ static void *slab_take_fresh(struct osmem_slab *s)
 	uint32_t carved = osmem_slab_carved(s);
 	uint32_t counted = 0;
 	uintptr_t *slot = (uintptr_t *)(s->start + carved);
+	uint32_t index;
 
 	if (carved == s->most)
 		return NULL;
 	if (carved != 0 && s->units == 1)
 		counted = ((carved - 1) >> slab_piece_shift) + 1;
-	slab_use(s, slab_index(s, slot), counted);
+	index = slab_index(s, slot);
+	slab_use(s, index, counted);
 	slot[1] = s->mark;
-	slab_set_carved(s, carved + s->size);
+	slab_set_carved(s, index + 1);
 	return slot;
 }
 
