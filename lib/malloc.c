@@ -61,12 +61,8 @@ static __attribute__((noinline)) void *malloc_slow(size_t size)
 /* The hot path: a list that is not empty. */
 EXPORT void *malloc(size_t size)
 {
-	void *p = osmem_thread_alloc(size);
-
 	osmem_stats_count(OSMEM_STATS_MALLOC, size);
-	if (likely(p != NULL))
-		return p;
-	return malloc_slow(size);
+	return osmem_thread_alloc(size, malloc_slow);
 }
 
 EXPORT void *calloc(size_t n, size_t size)

@@ -33,12 +33,8 @@ static __attribute__((noinline)) void *os_malloc_slow(size_t size)
 /* The hot path: a list that is not empty. */
 void *os_malloc(size_t size)
 {
-	void *p = osmem_thread_alloc(size);
-
 	osmem_stats_count(OSMEM_STATS_MALLOC, size);
-	if (likely(p != NULL))
-		return p;
-	return os_malloc_slow(size);
+	return osmem_thread_alloc(size, os_malloc_slow);
 }
 
 void *os_calloc(size_t n, size_t size)

@@ -22,6 +22,14 @@ OSMEM_VAR_DEFINED struct osmem_region osmem_region;
 #define REGION_STEP ((size_t)2 << 20)
 
 /*
+ * Where in their first pages the tables begin. Processors tell a load from the
+ * stores before it by the low 12 bits of its address at first: at the start of
+ * a page, where the first slots of slabs are, each free would wait for the
+ * stores into its slot.
+ */
+enum { REGION_RECORDS_AT = 1024 + 64, REGION_HEADS_AT = 2048 + 64 };
+
+/*
  * What may lie there for nothing, as free units or as idle pages of slabs: a
  * share of what is in use, and an allowance. When half of what purges gave
  * back is taken again at once, the allowance doubles, with time it halves:
@@ -82,15 +90,18 @@ static size_t region_limit(void)
 static bool region_reserve(size_t size)
 {
 	size_t units = size >> OSMEM_UNIT_SHIFT;
-	size_t records = osmem_up(units * OSMEM_RECORD, OSMEM_UNIT);
-	size_t heads = osmem_up(units * sizeof(void *), OSMEM_UNIT);
+	size_t records = osmem_up(REGION_RECORDS_AT + units * OSMEM_RECORD,
+				  OSMEM_UNIT);
+	size_t heads = osmem_up(REGION_HEADS_AT + units * sizeof(void *),
+				OSMEM_UNIT);
 	void *start = NULL;
 
 	if (osmem_sys_reserve(OSMEM_UNIT + size + records + heads, &start) != 0)
 		return false;
 	osmem_region.base = (char *)osmem_up((uintptr_t)start, OSMEM_UNIT);
-	osmem_region.records = osmem_region.base + size;
-	osmem_region.heads = (void **)(osmem_region.records + records);
+	osmem_region.records = osmem_region.base + size + REGION_RECORDS_AT;
+	osmem_region.heads = (void **)(osmem_region.base + size + records +
+				       REGION_HEADS_AT);
 	region.reserved = size;
 	return true;
 }
@@ -117,22 +128,28 @@ struct region_extent {
 
 enum { REGION_EXTENTS = 3 };
 
-static struct region_extent region_extent(int which, size_t units)
+/* A table of bytes that begins at some place in its first page. */
+static struct region_extent region_table(void *table, size_t at, size_t bytes)
 {
 	size_t page = osmem_sys_page_size();
 
+	return (struct region_extent){
+		(char *)table - at,
+		bytes == 0 ? 0 : osmem_up(at + bytes, page) };
+}
+
+static struct region_extent region_extent(int which, size_t units)
+{
 	switch (which) {
 	case 0:
-		return (struct region_extent){
-			osmem_region.records,
-			osmem_up(units * OSMEM_RECORD, page) };
+		return region_table(osmem_region.records, REGION_RECORDS_AT,
+				    units * OSMEM_RECORD);
 	case 1:
-		return (struct region_extent){
-			(char *)osmem_region.heads,
-			osmem_up(units * sizeof(void *), page) };
+		return region_table(osmem_region.heads, REGION_HEADS_AT,
+				    units * sizeof(void *));
 	default:
-		return (struct region_extent){ osmem_region.base,
-					       units << OSMEM_UNIT_SHIFT };
+		return region_table(osmem_region.base, 0,
+				    units << OSMEM_UNIT_SHIFT);
 	}
 }
 

@@ -21,6 +21,11 @@ OSMEM_VAR_DEFINED uintptr_t osmem_slab_key;
 /* A slab has at least so many slots, and wastes at most a 12th at its end. */
 enum { SLAB_SLOTS_LEAST = 8, SLAB_WASTE = 12, SLAB_UNITS_MOST = 32 };
 
+/* The least magic is above what the largest slab makes of e <= size. */
+_Static_assert(UINT64_MAX / OSMEM_CLASS_LARGEST >
+		       SLAB_UNITS_MOST * OSMEM_UNIT + OSMEM_CLASS_LARGEST,
+	       "osmem_slab_is_slot is exact");
+
 /* The logarithm of a piece of a slab of one unit: pages, 16 of them at most. */
 static unsigned int slab_piece_shift;
 
@@ -148,7 +153,8 @@ static void slab_measure(struct osmem_slab *s, unsigned int class, size_t units)
 {
 	size_t size = osmem_class_size(class);
 
-	s->magic = UINT64_MAX / size + 1;
+	/* The first term is 2^64 / size, rounded down. */
+	s->magic = UINT64_MAX / size + osmem_is_power_of_two(size) + 1;
 	s->size = (uint32_t)size;
 	s->most = (uint32_t)(units * OSMEM_UNIT / size * size);
 	s->class = (uint8_t)class;
@@ -157,6 +163,16 @@ static void slab_measure(struct osmem_slab *s, unsigned int class, size_t units)
 	while ((size_t)1 << slab_piece_shift < osmem_sys_page_size() ||
 	       OSMEM_UNIT >> slab_piece_shift > OSMEM_SLAB_PIECES)
 		slab_piece_shift++;
+}
+
+static void slab_set_carved(struct osmem_slab *s, uint32_t slots)
+{
+	uint64_t bound = slots * (s->size * s->magic);
+
+	atomic_store_explicit(&s->carved, slots * s->size,
+			      memory_order_relaxed);
+	atomic_store_explicit(&s->bound, (uintptr_t)bound,
+			      memory_order_relaxed);
 }
 
 struct osmem_slab *osmem_slab_new(unsigned int class,
@@ -184,7 +200,7 @@ struct osmem_slab *osmem_slab_new(unsigned int class,
 	memset(s->busy, 0, sizeof(s->busy));
 	atomic_store_explicit(&s->used, 0, memory_order_relaxed);
 	atomic_store_explicit(&s->gone, 0, memory_order_relaxed);
-	atomic_store_explicit(&s->carved, 0, memory_order_relaxed);
+	slab_set_carved(s, 0);
 	atomic_store_explicit(&s->remote, 0, memory_order_relaxed);
 	osmem_slab_set_owner(s, owner);
 	for (i = 0; i < units; i++)
@@ -200,7 +216,7 @@ void osmem_slab_delete(struct osmem_slab *s)
 
 	OSMEM_ASSERT(atomic_load(&s->remote) == 0);
 	osmem_region_add_gone(-(ptrdiff_t)slab_pieces_size(s, slab_gone(s)));
-	atomic_store_explicit(&s->carved, 0, memory_order_relaxed);
+	slab_set_carved(s, 0);
 	osmem_slab_set_owner(s, NULL);
 	for (i = 0; i < s->units; i++)
 		osmem_region.heads[first + i] = &osmem_slab_nobody;
@@ -264,15 +280,16 @@ static void *slab_take_fresh(struct osmem_slab *s)
 	uint32_t carved = osmem_slab_carved(s);
 	uint32_t counted = 0;
 	uintptr_t *slot = (uintptr_t *)(s->start + carved);
+	uint32_t index;
 
 	if (carved == s->most)
 		return NULL;
 	if (carved != 0 && s->units == 1)
 		counted = ((carved - 1) >> slab_piece_shift) + 1;
-	slab_use(s, slab_index(s, slot), counted);
+	index = slab_index(s, slot);
+	slab_use(s, index, counted);
 	slot[1] = s->mark;
-	atomic_store_explicit(&s->carved, carved + s->size,
-			      memory_order_relaxed);
+	slab_set_carved(s, index + 1);
 	return slot;
 }
 

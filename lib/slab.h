@@ -35,9 +35,14 @@ struct osmem_slab {
 	 */
 	_Atomic(uintptr_t) owner;
 	char *start;
-	uint64_t magic; /* of the slot's size: see osmem_slab_is_slot() */
+	/* Of the slot's size, and of how much is carved: osmem_slab_is_slot. */
+	uint64_t magic;
+	_Atomic(uintptr_t) bound;
 	uintptr_t mark; /* in free slots */
-	/* Bytes cut into slots so far: the holder writes, others read. */
+	/*
+	 * Bytes cut into slots so far. The holder writes it and bound, others
+	 * read, relaxed: whoever was handed a slot sees it carved.
+	 */
 	_Atomic(uint32_t) carved;
 	uint32_t size; /* of a slot */
 	uint8_t class;
@@ -121,16 +126,19 @@ static inline uint32_t osmem_slab_waiting(const struct osmem_slab *s)
 }
 
 /*
- * Whether an offset is a multiple of the slot size: with magic = 2^64 / size
- * rounded up, offset * magic modulo 2^64 is below magic just then, for
- * offsets and sizes below 2^32.
+ * Whether p, in one of the slab's units, is the start of a carved slot: one
+ * comparison. magic is 2^64 / size rounded down, plus 1, so size * magic is
+ * 2^64 + e with 0 < e <= size, and the offset k * size + r times magic is,
+ * modulo 2^64, k * e + r * magic. For r = 0 that is below bound = slots * e
+ * just when k < slots. For other r it is at least magic, which is above bound,
+ * and does not wrap, as (k + 1) * e < magic: see the assertion in slab.c.
  */
 static inline bool osmem_slab_is_slot(const struct osmem_slab *s, const void *p)
 {
 	uint64_t offset = (uintptr_t)p - (uintptr_t)s->start;
 
-	return offset < osmem_slab_carved(s) &&
-	       offset * s->magic < s->magic;
+	return offset * s->magic <
+	       atomic_load_explicit(&s->bound, memory_order_relaxed);
 }
 
 /* Whether a carved slot is free, wherever: marked, or gone. */

@@ -60,35 +60,40 @@ OSMEM_VAR _Atomic(uint8_t) osmem_thread_classes[OSMEM_THREAD_STEPS];
 /* The thread's bin is full: half of it goes back to its slabs. */
 OSMEM_FN __attribute__((noinline)) void osmem_thread_flush(unsigned int class);
 
-/* A slot of a class, or NULL: take the slow path. */
+/*
+ * Takes the first slot of a list that is not empty. The empty statements keep
+ * gcc from computing an address where addressing modes do, and from copying
+ * what is returned.
+ */
 static inline __attribute__((always_inline)) void *
 osmem_thread_pop(struct osmem_thread *t, size_t class)
 {
 	uintptr_t *slot = t->list[class];
 
-	if (unlikely(slot == NULL))
-		return NULL;
 	slot[1] = 0;
-	/* An addressing mode is cheaper than an address in a register. */
 	__asm__("" : "+r"(class));
 	t->list[class] = (void *)slot[0];
-	__asm__("" : "+r"(class));
+	__asm__("" : "+r"(class), "+r"(slot));
 	t->room[class]++;
+	__asm__("" : "+r"(slot));
 	return slot;
 }
 
-/* A slot for size bytes, or NULL: take the slow path. */
+/* A slot for size bytes, or what the slow path returns. */
 static inline __attribute__((always_inline)) void *
-osmem_thread_alloc(size_t size)
+osmem_thread_alloc(size_t size, void *(*slow)(size_t size))
 {
 	struct osmem_thread *t = osmem_thread_self;
 	size_t last = size - 1;
+	size_t class;
 
 	if (unlikely(last >= OSMEM_THREAD_STEPS * 16))
-		return NULL;
-	return osmem_thread_pop(
-		t, atomic_load_explicit(&osmem_thread_classes[last / 16],
-					memory_order_relaxed));
+		return slow(size);
+	class = atomic_load_explicit(&osmem_thread_classes[last / 16],
+				     memory_order_relaxed);
+	if (unlikely(t->list[class] == NULL))
+		return slow(size);
+	return osmem_thread_pop(t, class);
 }
 
 /*

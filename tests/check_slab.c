@@ -85,6 +85,28 @@ START_TEST(realloc_keeps_contents_between_all_kinds)
 }
 END_TEST
 
+/* The reciprocal's answer is a division's, for each offset of each class. */
+START_TEST(only_starts_of_carved_slots_are_slots)
+{
+	unsigned int class;
+
+	for (class = 0; class < OSMEM_CLASSES; class++) {
+		size_t size = osmem_class_size(class);
+		void *p = os_malloc(size < 131040 ? size : 131040);
+		struct osmem_slab *s = osmem_slab_of(p);
+		size_t end = s->units * OSMEM_UNIT;
+		size_t wrong = 0;
+		size_t i;
+
+		for (i = 0; i < end; i++)
+			wrong += osmem_slab_is_slot(s, s->start + i) !=
+				 (i < osmem_slab_carved(s) && i % s->size == 0);
+		MUST_EQ(wrong, 0);
+		os_free(p);
+	}
+}
+END_TEST
+
 static void free_twice(void *p)
 {
 	hidden = p;
@@ -219,6 +241,7 @@ int main(void)
 	tcase_add_test(tcase, slots_serve_all_sizes_below_the_threshold);
 	tcase_add_test(tcase, aligned_slots);
 	tcase_add_test(tcase, realloc_keeps_contents_between_all_kinds);
+	tcase_add_test(tcase, only_starts_of_carved_slots_are_slots);
 	tcase_add_test(tcase, misuse_is_reported);
 	tcase_add_test(tcase, blocks_outlive_their_thread);
 	tcase_add_test(tcase, walk_and_statistics_see_slots);
