@@ -205,6 +205,12 @@ size_t osmem_core_usable(const char *call, const void *ptr)
 
 /* --- freeing --- */
 
+static void core_release_slot(struct osmem_place place)
+{
+	osmem_thread_release(osmem_slab_of(place.slot),
+			     (void *)(uintptr_t)place.slot);
+}
+
 /* Frees a located block and releases the lock. */
 static void core_release(struct osmem_place place)
 {
@@ -212,8 +218,7 @@ static void core_release(struct osmem_place place)
 
 	if (place.slot != NULL) {
 		core_leave();
-		osmem_thread_release(osmem_slab_of(place.slot),
-				     (void *)(uintptr_t)place.slot);
+		core_release_slot(place);
 	} else if (place.block->status == OSMEM_USED) {
 		osmem_heap_free(place.block);
 		core_leave();
@@ -263,16 +268,22 @@ static bool core_was_asked(struct osmem_place place, size_t asked, size_t step)
 void osmem_core_free_sized(const char *call, void *ptr, size_t alignment,
 			   size_t asked, size_t step)
 {
-	struct osmem_place place;
+	struct osmem_place place = osmem_hot_locate(ptr);
+	bool is_slot = place.found == OSMEM_FOUND_LIVE;
 
-	core_enter();
-	place = core_live(call, ptr);
+	if (!is_slot) {
+		core_enter();
+		place = core_live(call, ptr);
+	}
 	if (!core_was_asked(place, asked, step) ||
 	    (alignment != 0 && (uintptr_t)ptr % alignment != 0))
 		osmem_report_size(call, ptr, alignment, asked,
 				  core_size(place));
 	osmem_check_fill(ptr, core_size(place), OSMEM_FILL_FREED);
-	core_release(place);
+	if (is_slot)
+		core_release_slot(place);
+	else
+		core_release(place);
 }
 
 /* --- resizing --- */

@@ -105,16 +105,15 @@ static void span_clear(struct span_kept *k)
 	span_count((size_t)-1);
 }
 
-/* The entry of that state that was freed first; NONE: either of the two. */
-static struct span_kept *span_oldest(enum span_state state)
+/* The entry that was freed first, of the dirty ones or of those not busy. */
+static struct span_kept *span_oldest(bool dirty)
 {
 	struct span_kept *oldest = NULL;
 	struct span_kept *k;
 
 	for (k = spans.kept; k < spans.kept + SPAN_ENTRIES; k++)
-		if ((k->state == state ||
-		     (state == SPAN_NONE && k->state != SPAN_BUSY &&
-		      k->state != SPAN_NONE)) &&
+		if ((k->state == SPAN_DIRTY ||
+		     (k->state == SPAN_CLEAN && !dirty)) &&
 		    (oldest == NULL || k->freed < oldest->freed))
 			oldest = k;
 	return oldest;
@@ -321,7 +320,7 @@ static void span_pull(struct span_kept *k, struct osmem_span *span)
 /* Unmaps the entry that was freed first, with the lock let go. */
 static bool span_evict(void)
 {
-	struct span_kept *k = span_oldest(SPAN_NONE);
+	struct span_kept *k = span_oldest(false);
 	struct osmem_span span;
 
 	if (k == NULL)
@@ -374,7 +373,7 @@ static bool span_keep(struct osmem_span span)
 /* The next entry whose memory shall go back; NULL when all may stay. Lock. */
 static struct span_kept *span_surplus(size_t allowance)
 {
-	struct span_kept *k = span_oldest(SPAN_DIRTY);
+	struct span_kept *k = span_oldest(true);
 
 	if (k == NULL || (spans.dirty <= allowance &&
 			  spans.frees - k->freed < SPAN_AGE))
