@@ -96,14 +96,15 @@ struct osmem_place osmem_hot_locate(const void *ptr)
 
 	if (s == NULL)
 		return place;
+	place.slot = ptr;
+	place.slot_size = s->size;
+	if (likely(osmem_slab_is_slot(s, ptr))) {
+		place.found = osmem_slab_is_free(s, ptr) ? OSMEM_FOUND_FREE :
+							   OSMEM_FOUND_LIVE;
+		return place;
+	}
 	offset = (uintptr_t)ptr - (uintptr_t)s->start;
 	place.slot = s->start + offset / s->size * s->size;
-	place.slot_size = s->size;
-	if (!osmem_slab_is_slot(s, ptr))
-		place.found = OSMEM_FOUND_INSIDE;
-	else if (osmem_slab_is_free(s, ptr))
-		place.found = OSMEM_FOUND_FREE;
-	else
-		place.found = OSMEM_FOUND_LIVE;
+	place.found = OSMEM_FOUND_INSIDE;
 	return place;
 }

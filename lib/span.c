@@ -263,18 +263,25 @@ size_t osmem_span_step(size_t extent)
 	return osmem_up(extent, step);
 }
 
-/* A limit on address space is not used up by what is only ahead. */
+/*
+ * What an earlier block has grown to serves as it is. A limit on address space
+ * is not used up by what is only ahead.
+ */
 bool osmem_span_map_ahead(size_t size, struct osmem_span *span)
 {
 	size_t step = osmem_span_step(size);
 	void *start = NULL;
 
-	if (step > SIZE_MAX / 64 || osmem_sys_space_limit() != SIZE_MAX ||
+	if (step > SIZE_MAX / 64)
+		return false;
+	if (span_take(2 * step, span))
+		return true;
+	if (osmem_sys_space_limit() != SIZE_MAX ||
 	    osmem_sys_reserve(2 * step, &start) != 0)
 		return false;
 	span_count_map();
 	*span = (struct osmem_span){ start, step, step, true };
-	if (osmem_sys_commit(start, step) == 0)
+	if (KEEP(osmem_sys_commit(start, step), "mprotect", step) == 0)
 		return true;
 	span->size = 0;
 	span->ahead = 2 * step;
@@ -450,7 +457,8 @@ static void span_trim_ahead(struct osmem_span *span)
 		return;
 	if (KEEP(osmem_sys_unmap(span->start + span->size, span->ahead),
 		 "munmap", span->ahead) != 0 &&
-	    osmem_sys_commit(span->start + span->size, span->ahead) == 0)
+	    KEEP(osmem_sys_commit(span->start + span->size, span->ahead),
+		 "mprotect", span->ahead) == 0)
 		span->size += span->ahead;
 	span->ahead = 0;
 }
