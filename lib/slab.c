@@ -37,12 +37,16 @@ static size_t slab_units(size_t size)
 
 struct osmem_slab *osmem_slab_of(const void *p)
 {
-	size_t offset = (uintptr_t)p - (uintptr_t)osmem_region.base;
+	/* Pairs with the release in region.c: base and records are there. */
+	size_t limit = atomic_load_explicit(&osmem_region.limit,
+					    memory_order_acquire);
 	struct osmem_slab *s;
+	size_t offset;
 
-	/* Pairs with the release in region.c: the record is readable. */
-	if (offset >= atomic_load_explicit(&osmem_region.limit,
-					   memory_order_acquire))
+	if (limit == 0)
+		return NULL;
+	offset = (uintptr_t)p - (uintptr_t)osmem_region.base;
+	if (offset >= limit)
 		return NULL;
 	s = osmem_region.heads[offset >> OSMEM_UNIT_SHIFT];
 	return s != &osmem_slab_nobody ? s : NULL;
@@ -416,12 +420,13 @@ void osmem_slab_tear(struct osmem_slab *s)
 /* --- remote frees --- */
 
 /* Everything, or a quarter of the slab has come back; asked once each. */
-static bool slab_is_worth_a_look(const struct osmem_slab *s, uint32_t count)
+static bool slab_is_worth_a_look(const struct osmem_slab *s, uint32_t count,
+				 uint32_t size, uint32_t most)
 {
-	uint32_t quarter = s->most / 4;
+	uint32_t quarter = most / 4;
 
 	return count >= osmem_slab_in_use(s) ||
-	       (count * s->size >= quarter && (count - 1) * s->size < quarter);
+	       (count * size >= quarter && (count - 1) * size < quarter);
 }
 
 /*
@@ -433,6 +438,9 @@ int osmem_slab_free_remote(struct osmem_slab *s, void *p)
 {
 	uint32_t old = atomic_load_explicit(&s->remote, memory_order_relaxed);
 	uint32_t link = (slab_index(s, p) + 1) << OSMEM_SLAB_LINK_SHIFT;
+	/* Read before the slot is given up: the slab may be another's then. */
+	uint32_t size = s->size;
+	uint32_t most = s->most;
 	uint32_t count;
 	int duty = 0;
 
@@ -447,7 +455,7 @@ int osmem_slab_free_remote(struct osmem_slab *s, void *p)
 		memory_order_acq_rel, memory_order_relaxed));
 	if ((old & OSMEM_SLAB_POSTED) == 0)
 		duty |= OSMEM_SLAB_POST;
-	if (slab_is_worth_a_look(s, count))
+	if (slab_is_worth_a_look(s, count, size, most))
 		duty |= OSMEM_SLAB_HARVEST;
 	return duty;
 }
