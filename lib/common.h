@@ -19,6 +19,8 @@
 /* Whatever libosmem was configured to: any program may have threads. */
 #undef OSMEM_CONF_THREADS
 #define OSMEM_CONF_THREADS 1
+#undef OSMEM_CONF_MODE
+#define OSMEM_CONF_MODE OSMEM_CONF_MALLOC_MODE
 #define OSMEM_FN static __attribute__((unused))
 #define OSMEM_VAR static __attribute__((unused))
 #define OSMEM_VAR_DEFINED static

@@ -61,18 +61,11 @@ static void core_enter(void)
 
 /* --- allocating --- */
 
-/* *zero says whether the payload is known to be zero. */
-static void *core_map(size_t size, size_t alignment, bool *zero)
+/* Makes the span a block of size bytes; NULL when there is no table for it. */
+static void *core_span(struct osmem_span span, size_t size, size_t alignment)
 {
-	size_t total = core_total(size);
-	struct osmem_span span;
 	struct block_meta *b;
 
-	*zero = false;
-	if (alignment > OSMEM_ALIGN)
-		total += alignment;
-	if (!osmem_span_map(total, &span))
-		return NULL;
 	core_enter();
 	b = osmem_mapped_enter(span, osmem_up(size, OSMEM_ALIGN), alignment);
 	core_leave();
@@ -80,8 +73,22 @@ static void *core_map(size_t size, size_t alignment, bool *zero)
 		osmem_span_unmap(span);
 		return NULL;
 	}
-	*zero = span.zero;
 	return osmem_block_payload(b);
+}
+
+/* *zero says whether the payload is known to be zero. */
+static void *core_map(size_t size, size_t alignment, bool *zero)
+{
+	size_t total = core_total(size);
+	struct osmem_span span;
+
+	*zero = false;
+	if (alignment > OSMEM_ALIGN)
+		total += alignment;
+	if (!osmem_span_map(total, &span))
+		return NULL;
+	*zero = span.zero;
+	return core_span(span, size, alignment);
 }
 
 /* A slab if its class is hot, else rules 7, 8, 10, 13, 24 and 28. */
@@ -186,8 +193,11 @@ void osmem_core_misuse(const char *call, const void *ptr)
 
 size_t osmem_core_usable(const char *call, const void *ptr)
 {
+	struct osmem_place place = osmem_hot_locate(ptr);
 	size_t size;
 
+	if (place.found == OSMEM_FOUND_LIVE)
+		return place.slot_size;
 	core_enter();
 	size = core_size(core_live(call, ptr));
 	core_leave();
@@ -196,6 +206,12 @@ size_t osmem_core_usable(const char *call, const void *ptr)
 
 /* --- freeing --- */
 
+static void core_release_slot(struct osmem_place place)
+{
+	osmem_thread_release(osmem_slab_of(place.slot),
+			     (void *)(uintptr_t)place.slot);
+}
+
 /* Frees a located block and releases the lock. */
 static void core_release(struct osmem_place place)
 {
@@ -203,8 +219,7 @@ static void core_release(struct osmem_place place)
 
 	if (place.slot != NULL) {
 		core_leave();
-		osmem_thread_release(osmem_slab_of(place.slot),
-				     (void *)(uintptr_t)place.slot);
+		core_release_slot(place);
 	} else if (place.block->status == OSMEM_USED) {
 		osmem_heap_free(place.block);
 		core_leave();
@@ -263,46 +278,68 @@ static bool core_was_asked(struct osmem_place place, size_t asked, size_t step)
 void osmem_core_free_sized(const char *call, void *ptr, size_t alignment,
 			   size_t asked, size_t step)
 {
-	struct osmem_place place;
+	struct osmem_place place = osmem_hot_locate(ptr);
+	bool is_slot = place.found == OSMEM_FOUND_LIVE;
 
-	core_enter();
-	place = core_live(call, ptr);
+	if (!is_slot) {
+		core_enter();
+		place = core_live(call, ptr);
+	}
 	if (!core_was_asked(place, asked, step) ||
 	    (alignment != 0 && (uintptr_t)ptr % alignment != 0))
 		osmem_report_size(call, ptr, alignment, asked,
 				  core_size(place));
 	osmem_check_fill(ptr, core_size(place), OSMEM_FILL_FREED);
-	core_release(place);
+	if (is_slot)
+		core_release_slot(place);
+	else
+		core_release(place);
 }
 
 /* --- resizing --- */
 
-/* Rules 18, 21, 22: into a new block, while the old one is still in use. */
-static int core_move(const char *call, void *ptr, size_t old, size_t size,
-		     void **out)
+/* A mapping that has grown once is expected to grow again. */
+static void *core_get_grown(struct osmem_place place, size_t size)
 {
+	struct osmem_span span;
 	bool zero;
-	void *p = core_get(size, OSMEM_ALIGN, OSMEM_MMAP_THRESHOLD, &zero);
+	void *p;
+
+	if (place.slot == NULL && place.block->status == OSMEM_MAPPED &&
+	    size > place.block->size && !core_too_large(size) &&
+	    osmem_span_is_cached() &&
+	    osmem_span_map_ahead(core_total(size), &span)) {
+		p = core_span(span, size, OSMEM_ALIGN);
+		if (p != NULL)
+			return p;
+	}
+	return core_get(size, OSMEM_ALIGN, OSMEM_MMAP_THRESHOLD, &zero);
+}
+
+/* Rules 18, 21, 22: into a new block, while the old one is still in use. */
+static int core_move(const char *call, void *ptr, struct osmem_place place,
+		     size_t size, void **out)
+{
+	size_t old = core_size(place);
+	void *p = core_get_grown(place, size);
 
 	if (p == NULL)
 		return ENOMEM;
 	memcpy(p, ptr, old < size ? old : size);
-	core_enter();
-	core_release(core_live(call, ptr));
+	if (!core_free_slot(ptr)) {
+		core_enter();
+		core_release(core_live(call, ptr));
+	}
 	*out = p;
 	return 0;
 }
 
-/* Rules 19 and 20. A block that shrinks may be beyond the threshold. */
+/* Rules 19 and 20. A block that shrinks may be beyond the threshold. Lock. */
 static bool core_resize(struct osmem_place place, size_t size)
 {
 	struct block_meta *b = place.block;
 
-	if (core_too_large(size))
-		return false;
-	if (place.slot != NULL)
-		return size <= place.slot_size && size >= place.slot_size / 2;
-	if (b->status != OSMEM_USED)
+	if (core_too_large(size) || b->status != OSMEM_USED)
 		return false;
 	if (osmem_up(size, OSMEM_ALIGN) > b->size &&
 	    core_total(size) >= OSMEM_MMAP_THRESHOLD)
@@ -310,26 +347,48 @@ static bool core_resize(struct osmem_place place, size_t size)
 	return osmem_heap_resize(b, osmem_up(size, OSMEM_ALIGN));
 }
 
-int osmem_core_realloc(const char *call, void *ptr, size_t size, void **out)
+/* Locates and resizes, or not. 0 or EINVAL. */
+static int core_resize_block(const char *call, void *ptr, size_t size,
+			     struct osmem_place *place, bool *done)
 {
-	struct osmem_place place;
-	size_t old;
-	bool done;
+	bool refused;
 
 	core_enter();
-	place = core_locate(ptr);
-	if (place.found == OSMEM_FOUND_FREE ||
-	    place.found == OSMEM_FOUND_FORMER) {
-		core_leave();
-		return EINVAL;
-	}
-	if (unlikely(place.found != OSMEM_FOUND_LIVE))
-		osmem_report_pointer(call, ptr, place);
-	old = core_size(place);
-	done = core_resize(place, size);
+	*place = core_locate(ptr);
+	refused = place->found == OSMEM_FOUND_FREE ||
+		  place->found == OSMEM_FOUND_FORMER;
+	if (unlikely(!refused && place->found != OSMEM_FOUND_LIVE))
+		osmem_report_pointer(call, ptr, *place);
+	*done = !refused && place->slot == NULL && core_resize(*place, size);
 	core_leave();
+	return refused ? EINVAL : 0;
+}
+
+/* A slot stays where it is while the size is its class's, or half of it. */
+static bool core_slot_fits(struct osmem_place place, size_t size)
+{
+	return size <= place.slot_size && size >= place.slot_size / 2;
+}
+
+int osmem_core_realloc(const char *call, void *ptr, size_t size, void **out)
+{
+	struct osmem_place place = osmem_hot_locate(ptr);
+	bool done;
+	int err;
+
+	if (likely(place.found == OSMEM_FOUND_LIVE)) {
+		done = core_slot_fits(place, size);
+	} else {
+		err = core_resize_block(call, ptr, size, &place, &done);
+		if (err != 0)
+			return err;
+		if (!done && place.slot == NULL && !core_too_large(size) &&
+		    place.block->status == OSMEM_MAPPED)
+			done = osmem_mapped_resize(place.block,
+						   osmem_up(size, OSMEM_ALIGN));
+	}
 	if (!done)
-		return core_move(call, ptr, old, size, out);
+		return core_move(call, ptr, place, size, out);
 	*out = ptr;
 	return 0;
 }
@@ -341,6 +400,7 @@ bool osmem_core_trim(size_t pad)
 	core_enter();
 	any = osmem_heap_trim(pad);
 	core_leave();
+	any |= osmem_span_trim();
 	return osmem_thread_trim(true) || any;
 }
 
@@ -350,7 +410,7 @@ bool osmem_core_has_started(void)
 
 	core_enter();
 	started = osmem_heap_first() != NULL ||
-		  osmem_mapped_totals().maps != 0 ||
+		  osmem_span_totals().maps != 0 ||
 		  osmem_region_totals().committed != 0;
 	core_leave();
 	return started;

@@ -280,10 +280,11 @@ static struct block_meta *heap_grow_apart(size_t size)
 static bool heap_grow_top(size_t size)
 {
 	struct block_meta *b = osmem_heap.top;
+	size_t more = size - b->size;
 
-	if (!osmem_stretch_extend(size - b->size))
+	if (!osmem_stretch_extend(&more))
 		return false;
-	osmem_block_set(b, size, b->status);
+	osmem_block_set(b, b->size + more, b->status);
 	return true;
 }
 

@@ -14,6 +14,13 @@
 
 static atomic_bool hot_classes[OSMEM_CLASSES];
 
+/*
+ * Requests of each class while it was cold in mode auto; none is counted twice
+ * or lost. Relaxed: the numbers guard nothing, hot_classes does. It does not
+ * wrap, as nothing is counted once the class is due.
+ */
+static atomic_uint hot_requests[OSMEM_CLASSES];
+
 /* The class whose slots are aligned enough; OSMEM_CLASSES for none. */
 static unsigned int hot_class(size_t size, size_t alignment)
 {
@@ -28,14 +35,25 @@ static unsigned int hot_class(size_t size, size_t alignment)
 	return class;
 }
 
-/*
- * Heap checks want to see every operation and keep the door closed. Until the
- * slabs give memory back as they shall, auto keeps to the block heap.
- */
-static bool hot_door_is_open(void)
+/* Counts a request of a cold class, which becomes hot with the last one. */
+static bool hot_count(unsigned int class)
 {
-	return osmem_option(OSMEM_OPT_MODE) == OS_MODE_FAST &&
-	       osmem_option(OSMEM_OPT_CHECK) == 0;
+	atomic_uint *requests = &hot_requests[class];
+	unsigned int after = (unsigned int)osmem_option(OSMEM_OPT_HOT_AFTER);
+
+	return atomic_load_explicit(requests, memory_order_relaxed) >= after ||
+	       atomic_fetch_add_explicit(requests, 1, memory_order_relaxed) +
+			       1 >=
+		       after;
+}
+
+/* Heap checks want to see every operation and keep the door closed. */
+static bool hot_is_due(unsigned int class)
+{
+	int mode = osmem_option(OSMEM_OPT_MODE);
+
+	return mode != OS_MODE_EXACT && osmem_option(OSMEM_OPT_CHECK) == 0 &&
+	       (mode == OS_MODE_FAST || hot_count(class));
 }
 
 static OSMEM_COLD bool hot_turn(unsigned int class)
@@ -56,7 +74,7 @@ static bool hot_is_hot(unsigned int class)
 	/* Pairs with the release in hot_turn: the region is open. */
 	return likely(atomic_load_explicit(&hot_classes[class],
 					   memory_order_acquire)) ||
-	       (hot_door_is_open() && hot_turn(class));
+	       (hot_is_due(class) && hot_turn(class));
 }
 
 void *osmem_hot_alloc(size_t size, size_t alignment)
@@ -78,14 +96,15 @@ struct osmem_place osmem_hot_locate(const void *ptr)
 
 	if (s == NULL)
 		return place;
+	place.slot = ptr;
+	place.slot_size = s->size;
+	if (likely(osmem_slab_is_slot(s, ptr))) {
+		place.found = osmem_slab_is_free(s, ptr) ? OSMEM_FOUND_FREE :
+							   OSMEM_FOUND_LIVE;
+		return place;
+	}
 	offset = (uintptr_t)ptr - (uintptr_t)s->start;
 	place.slot = s->start + offset / s->size * s->size;
-	place.slot_size = s->size;
-	if (!osmem_slab_is_slot(s, ptr))
-		place.found = OSMEM_FOUND_INSIDE;
-	else if (osmem_slab_is_free(s, ptr))
-		place.found = OSMEM_FOUND_FREE;
-	else
-		place.found = OSMEM_FOUND_LIVE;
+	place.found = OSMEM_FOUND_INSIDE;
 	return place;
 }

@@ -12,7 +12,7 @@
 #include "slab.h"
 
 /*
- * Serves size bytes at alignment from a slab if their class is hot. NULL: the
+ * Counts the request, and serves it from a slab if its class is hot. NULL: the
  * block heap or a mapping serves it. No lock.
  */
 OSMEM_FN void *osmem_hot_alloc(size_t size, size_t alignment);

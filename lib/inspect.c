@@ -16,6 +16,7 @@
 #include "options.h"
 #include "print.h"
 #include "stats.h"
+#include "span.h"
 #include "stretch.h"
 #include "slab.h"
 #include "sys.h"
@@ -57,10 +58,12 @@ void osmem_inspect_stats(struct os_stats *stats)
 {
 	struct osmem_heap_totals heap;
 	struct osmem_mapped_totals maps;
+	struct osmem_span_totals kept;
 
 	inspect_enter();
 	heap = osmem_heap_totals();
 	maps = osmem_mapped_totals();
+	kept = osmem_span_totals();
 	stats->heap_bytes = osmem_stretch_bytes();
 	stats->heap_stretches = osmem_stretch_count();
 	stats->table_bytes = osmem_index_bytes();
@@ -73,8 +76,8 @@ void osmem_inspect_stats(struct os_stats *stats)
 	stats->heap_free_bytes = heap.free_bytes;
 	stats->mapped_blocks = maps.blocks;
 	stats->mapped_bytes = maps.bytes;
-	stats->maps = maps.maps;
-	stats->unmaps = maps.unmaps;
+	stats->maps = kept.maps;
+	stats->unmaps = kept.unmaps;
 	stats->failures = osmem_die_failures();
 	stats->mallocs = inspect_ops(OSMEM_STATS_MALLOC);
 	stats->callocs = inspect_ops(OSMEM_STATS_CALLOC);

@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * mapped.c - the table of live mappings, and spans that would not go.
+ * mapped.c - the table of live mappings.
  *
- * Live mappings stand in a set of (header, end of mapping), out of line; spans
- * that munmap refused in a list. Both are guarded by the core's lock, which
- * is never held around mmap and munmap themselves. Must never touch the block
- * heap.
+ * They stand in a set of (header, end of mapping), out of line, guarded by the
+ * core's lock. Must never touch the block heap.
  */
 #include "mapped.h"
 
@@ -14,162 +12,53 @@
 #include "index.h"
 #include "lock.h"
 #include "print.h"
-#include "region.h"
 #include "sys.h"
-
-#include <stdatomic.h>
 
 static struct {
 	struct osmem_index live;
 	size_t bytes;
-	/* Counted outside the lock, relaxed: they guard nothing. */
-	atomic_ulong maps;
-	atomic_ulong unmaps;
 } mapped;
 
 /*
- * A span that could not be unmapped carries its own list entry: it is still
- * ours, and nothing else refers to it. count is read without the lock, relaxed,
- * only to skip it: a miss costs one mapping.
+ * In the header prev is the mapping's start, and bit 0 of it says that memory
+ * ends at osmem_span_step() of where the block does, and the rest is ahead.
  */
-struct mapped_kept {
-	struct mapped_kept *next;
-	size_t size;
-};
+enum { MAPPED_AHEAD = 1 };
 
-static struct {
-	struct mapped_kept *first;
-	atomic_size_t count;
-} mapped_spare;
-
-/* --- spans --- */
-
-static bool mapped_reuse(size_t size, struct osmem_span *span)
+static char *mapped_start(const struct block_meta *b)
 {
-	struct mapped_kept **link;
-	struct mapped_kept *kept = NULL;
-
-	if (atomic_load_explicit(&mapped_spare.count,
-				 memory_order_relaxed) == 0)
-		return false;
-	osmem_lock(&osmem_core_lock);
-	for (link = &mapped_spare.first; *link != NULL; link = &(*link)->next)
-		if ((*link)->size >= size)
-			break;
-	kept = *link;
-	if (kept != NULL) {
-		*link = kept->next;
-		atomic_fetch_sub_explicit(&mapped_spare.count, 1,
-					  memory_order_relaxed);
-		*span = (struct osmem_span){ (char *)kept, kept->size, false };
-	}
-	osmem_unlock(&osmem_core_lock);
-	return kept != NULL;
+	return (char *)((uintptr_t)b->prev & ~(uintptr_t)MAPPED_AHEAD);
 }
 
-static void mapped_keep(struct osmem_span span)
+static bool mapped_has_ahead(const struct block_meta *b)
 {
-	struct mapped_kept *kept = (struct mapped_kept *)span.start;
-
-	kept->size = span.size;
-	osmem_lock(&osmem_core_lock);
-	kept->next = mapped_spare.first;
-	mapped_spare.first = kept;
-	atomic_fetch_add_explicit(&mapped_spare.count, 1, memory_order_relaxed);
-	osmem_unlock(&osmem_core_lock);
+	return ((uintptr_t)b->prev & MAPPED_AHEAD) != 0;
 }
 
-/*
- * Address space may be short because slabs and sets have reserved ahead of a
- * limit that came later: that is given up before the caller is told no.
- */
-static int mapped_map(size_t size, void **start)
+static size_t mapped_whole(const struct block_meta *b)
 {
-	int err = osmem_sys_map(size, start);
-
-	if (err != 0 && osmem_sys_space_limit() != SIZE_MAX) {
-		bool more;
-
-		osmem_lock(&osmem_core_lock);
-		more = osmem_region_release_spare();
-		more |= osmem_index_release_spare();
-		osmem_unlock(&osmem_core_lock);
-		if (more)
-			err = osmem_sys_map(size, start);
-	}
-	return err;
+	return (size_t)((char *)b->next - mapped_start(b));
 }
 
-bool osmem_span_map(size_t size, struct osmem_span *span)
+/* From the mapping's start to the end of a payload of size bytes. */
+static size_t mapped_extent(struct block_meta *b, size_t size)
 {
-	void *start = NULL;
-
-	if (mapped_reuse(size, span))
-		return true;
-	if (DIE(mapped_map(size, &start), "mmap", size) != 0)
-		return false;
-	*span = (struct osmem_span){ start, size, true };
-	atomic_fetch_add_explicit(&mapped.maps, 1, memory_order_relaxed);
-	return true;
+	return (size_t)((char *)b - mapped_start(b)) + OSMEM_META + size;
 }
 
-/* Unmaps. What cannot be unmapped is kept, if it has memory or gets it. */
-static void mapped_unmap(struct osmem_span span, bool held)
+/* The step in which that ends, where the mapping has so much. */
+static size_t mapped_step(struct block_meta *b, size_t size)
 {
-	if (KEEP(osmem_sys_unmap(span.start, span.size), "munmap",
-		 span.size) == 0)
-		atomic_fetch_add_explicit(&mapped.unmaps, 1,
-					  memory_order_relaxed);
-	else if (!held || KEEP(osmem_sys_commit(span.start, span.size),
-			       "mprotect", span.size) == 0)
-		mapped_keep(span);
+	size_t step = osmem_span_step(mapped_extent(b, size));
+
+	return step < mapped_whole(b) ? step : mapped_whole(b);
 }
 
-/*
- * The replacement holds the addresses of the last few mappings back, without
- * their memory, so that a second free of one does not meet another block.
- * libosmem must not: rule 16. Under the core's lock.
- */
-enum { MAPPED_HELD = 16, MAPPED_HELD_LARGEST = 4 << 20 };
-
-static struct {
-	struct osmem_span spans[MAPPED_HELD];
-	unsigned int next;
-} mapped_held;
-
-/* Holds the span back, and returns the one that has been held the longest. */
-static struct osmem_span mapped_exchange(struct osmem_span span)
+/* The writable bytes of the mapping if the payload had size bytes. */
+static size_t mapped_writable(struct block_meta *b, size_t size)
 {
-	struct osmem_span *place;
-	struct osmem_span old;
-
-	osmem_lock(&osmem_core_lock);
-	place = &mapped_held.spans[mapped_held.next++ % MAPPED_HELD];
-	old = *place;
-	*place = span;
-	osmem_unlock(&osmem_core_lock);
-	return old;
+	return mapped_has_ahead(b) ? mapped_step(b, size) : mapped_whole(b);
 }
-
-static bool mapped_should_hold(struct osmem_span span)
-{
-	return OSMEM_IS_REPLACEMENT && span.size <= MAPPED_HELD_LARGEST &&
-	       osmem_sys_space_limit() == SIZE_MAX;
-}
-
-void osmem_span_unmap(struct osmem_span span)
-{
-	bool held = mapped_should_hold(span) &&
-		    KEEP(osmem_sys_hold(span.start, span.size), "mmap",
-			 span.size) == 0;
-
-	if (held)
-		span = mapped_exchange(span);
-	if (span.size != 0)
-		mapped_unmap(span, held);
-}
-
-/* --- the table --- */
 
 static struct osmem_key mapped_key(struct block_meta *b)
 {
@@ -182,25 +71,29 @@ struct block_meta *osmem_mapped_enter(struct osmem_span span, size_t size,
 	uintptr_t payload =
 		osmem_up((uintptr_t)span.start + OSMEM_META, alignment);
 	struct block_meta *b = osmem_block_of((void *)payload);
+	uintptr_t flags = span.ahead != 0 ? MAPPED_AHEAD : 0;
 
-	b->prev = (struct block_meta *)span.start;
-	b->next = (struct block_meta *)(span.start + span.size);
+	b->prev = (struct block_meta *)((uintptr_t)span.start | flags);
+	b->next = (struct block_meta *)(span.start + span.size + span.ahead);
 	osmem_index_promise();
 	if (!osmem_index_insert(&mapped.live, mapped_key(b))) {
 		osmem_index_forgo();
 		return NULL;
 	}
 	osmem_block_set(b, size, OSMEM_MAPPED);
-	mapped.bytes += span.size;
+	mapped.bytes += mapped_writable(b, size);
+	OSMEM_ASSERT(mapped_writable(b, size) == span.size);
 	OSMEM_ASSERT(osmem_block_end(b) <= span.start + span.size);
 	return b;
 }
 
 struct osmem_span osmem_mapped_leave(struct block_meta *b)
 {
+	size_t writable = mapped_writable(b, b->size);
 	struct osmem_span span = {
-		.start = (char *)b->prev,
-		.size = (size_t)((char *)b->next - (char *)b->prev),
+		.start = mapped_start(b),
+		.size = writable,
+		.ahead = mapped_whole(b) - writable,
 	};
 
 	osmem_index_remove(&mapped.live, mapped_key(b));
@@ -209,16 +102,39 @@ struct osmem_span osmem_mapped_leave(struct block_meta *b)
 	return span;
 }
 
-/* Whether ptr lies in a mapping that has been freed and is held back. */
-static bool mapped_is_held(const void *ptr)
+/* Whether the block may stay: there is room, and not much too much of it. */
+static bool mapped_fits(struct block_meta *b, size_t size)
 {
-	int i;
+	return osmem_span_is_cached() &&
+	       size + OSMEM_META >= OSMEM_MMAP_THRESHOLD &&
+	       size >= b->size / 2 &&
+	       size <= mapped_whole(b) - mapped_extent(b, 0);
+}
 
-	for (i = 0; i < MAPPED_HELD; i++)
-		if ((uintptr_t)ptr - (uintptr_t)mapped_held.spans[i].start <
-		    mapped_held.spans[i].size)
-			return true;
-	return false;
+bool osmem_mapped_resize(struct block_meta *b, size_t size)
+{
+	char *start = mapped_start(b);
+	size_t old = mapped_step(b, b->size);
+	size_t step;
+	size_t before;
+	size_t after;
+
+	if (!mapped_fits(b, size))
+		return false;
+	step = mapped_step(b, size);
+	before = mapped_writable(b, b->size);
+	after = mapped_writable(b, size);
+	if (after > before && KEEP(osmem_sys_commit(start, after), "mprotect",
+				   after - before) != 0)
+		return false;
+	osmem_lock(&osmem_core_lock);
+	osmem_block_set(b, size, OSMEM_MAPPED);
+	mapped.bytes += after - before;
+	osmem_unlock(&osmem_core_lock);
+	if (step < old)
+		KEEP(osmem_sys_purge(start + step, old - step), "madvise",
+		     old - step);
+	return true;
 }
 
 struct osmem_place osmem_mapped_locate(const void *ptr)
@@ -228,7 +144,7 @@ struct osmem_place osmem_mapped_locate(const void *ptr)
 
 	if (!osmem_index_at_most(&mapped.live, key, &key) ||
 	    (uintptr_t)ptr >= key.b) {
-		if (mapped_is_held(ptr))
+		if (osmem_span_is_kept(ptr))
 			place.found = OSMEM_FOUND_FREE;
 		return place;
 	}
@@ -256,10 +172,6 @@ struct osmem_mapped_totals osmem_mapped_totals(void)
 	struct osmem_mapped_totals totals = {
 		.blocks = mapped.live.count,
 		.bytes = mapped.bytes,
-		.maps = atomic_load_explicit(&mapped.maps,
-					     memory_order_relaxed),
-		.unmaps = atomic_load_explicit(&mapped.unmaps,
-					       memory_order_relaxed),
 	};
 
 	return totals;
@@ -278,7 +190,7 @@ int osmem_mapped_check(void)
 				    OSMEM_NAME, osmem_block_payload(b));
 			return faults + 1;
 		}
-		bytes += (size_t)((char *)b->next - (char *)b->prev);
+		bytes += mapped_writable(b, b->size);
 	}
 	return faults + (bytes != mapped.bytes);
 }

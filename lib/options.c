@@ -77,6 +77,7 @@ static const struct options_name options_stats[] = {
 };
 
 #define OPTIONS_MODE OSMEM_CONF_MODE
+#define OPTIONS_MODE_USUAL (OSMEM_IS_REPLACEMENT ? OS_MODE_FAST : OS_MODE_AUTO)
 #define OPTIONS_WARN (OSMEM_IS_REPLACEMENT ? 0 : 1)
 
 /*
@@ -126,7 +127,7 @@ OSMEM_VAR_DEFINED atomic_int osmem_option_values[OSMEM_OPT_COUNT] = {
 	OPTIONS_TABLE(OPTIONS_VALUE)};
 
 static unsigned char options_origins[OSMEM_OPT_COUNT] = {
-	[OSMEM_OPT_MODE] = OSMEM_CONF_MODE == 1
+	[OSMEM_OPT_MODE] = OPTIONS_MODE == OPTIONS_MODE_USUAL
 				   ? OPTIONS_DEFAULT
 				   : OPTIONS_CONFIGURE,
 };

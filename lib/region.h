@@ -37,9 +37,12 @@ OSMEM_VAR struct osmem_region osmem_region;
 /* Whether p may lie in a slab: a look without a call. No lock. */
 static inline bool osmem_region_holds(const void *p)
 {
-	/* Pairs with the release in region.c: the record is readable. */
-	return (uintptr_t)p - (uintptr_t)osmem_region.base <
-	       atomic_load_explicit(&osmem_region.limit, memory_order_acquire);
+	/* Pairs with the release in region.c: base and records are there. */
+	size_t limit = atomic_load_explicit(&osmem_region.limit,
+					    memory_order_acquire);
+
+	return limit != 0 &&
+	       (uintptr_t)p - (uintptr_t)osmem_region.base < limit;
 }
 
 /*

@@ -25,13 +25,15 @@
 
 #include "stretch.c"
 
+#include "region.c"
+
+#include "span.c"
+
 #include "heap.c"
 
 #include "heap_look.c"
 
 #include "mapped.c"
-
-#include "region.c"
 
 #include "slab.c"
 

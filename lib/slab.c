@@ -42,11 +42,12 @@ static size_t slab_units(size_t size)
 
 struct osmem_slab *osmem_slab_of(const void *p)
 {
-	size_t offset = (uintptr_t)p - (uintptr_t)osmem_region.base;
 	struct osmem_slab *s;
+	size_t offset;
 
 	if (!osmem_region_holds(p))
 		return NULL;
+	offset = (uintptr_t)p - (uintptr_t)osmem_region.base;
 	s = osmem_region.heads[offset >> OSMEM_UNIT_SHIFT];
 	return s != &osmem_slab_nobody ? s : NULL;
 }
@@ -438,12 +439,13 @@ void osmem_slab_tear(struct osmem_slab *s)
 /* --- remote frees --- */
 
 /* Everything, or a 16th of the slab more, has come back. */
-static bool slab_is_worth_a_look(const struct osmem_slab *s, uint32_t count)
+static bool slab_is_worth_a_look(const struct osmem_slab *s, uint32_t count,
+				 uint32_t size, uint32_t most)
 {
-	uint32_t part = s->most / 16;
+	uint32_t part = most / 16;
 
 	return count >= osmem_slab_in_use(s) ||
-	       count * s->size / part != (count - 1) * s->size / part;
+	       count * size / part != (count - 1) * size / part;
 }
 
 /*
@@ -455,6 +457,9 @@ int osmem_slab_free_remote(struct osmem_slab *s, void *p)
 {
 	uint32_t old = atomic_load_explicit(&s->remote, memory_order_relaxed);
 	uint32_t link = (slab_index(s, p) + 1) << OSMEM_SLAB_LINK_SHIFT;
+	/* Read before the slot is given up: the slab may be another's then. */
+	uint32_t size = s->size;
+	uint32_t most = s->most;
 	uint32_t count;
 	int duty = 0;
 
@@ -469,7 +474,7 @@ int osmem_slab_free_remote(struct osmem_slab *s, void *p)
 		memory_order_acq_rel, memory_order_relaxed));
 	if ((old & OSMEM_SLAB_POSTED) == 0)
 		duty |= OSMEM_SLAB_POST;
-	if (slab_is_worth_a_look(s, count))
+	if (slab_is_worth_a_look(s, count, size, most))
 		duty |= OSMEM_SLAB_HARVEST;
 	return duty;
 }

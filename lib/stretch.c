@@ -122,18 +122,57 @@ bool osmem_stretch_at_break(void)
 	       osmem_sys_break() == osmem_stretch.break_end;
 }
 
-bool osmem_stretch_extend(size_t size)
+/* Whether the contract's exact steps are over. */
+static bool stretch_in_chunks(void)
+{
+	int mode = osmem_option(OSMEM_OPT_MODE);
+	int after = osmem_option(OSMEM_OPT_GROW_AFTER);
+
+	return mode == OS_MODE_FAST ||
+	       (mode == OS_MODE_AUTO &&
+		stretches.growths >= (unsigned long)after);
+}
+
+/* An eighth of what there is, up to the end of a page; 0 for no chunk. */
+static size_t stretch_break_chunk(const char *brk, size_t size)
+{
+	size_t chunk = stretches.bytes / 8;
+
+	if (!stretch_in_chunks())
+		return 0;
+	if (chunk < OSMEM_PREALLOC)
+		chunk = OSMEM_PREALLOC;
+	if (chunk < size)
+		chunk = size;
+	return osmem_up((uintptr_t)brk + chunk, osmem_sys_page_size()) -
+	       (uintptr_t)brk;
+}
+
+/* The chunk is a wish, *size a need; *size becomes what it was. */
+static bool stretch_grow_break(char *brk, size_t *size, void **old)
+{
+	size_t chunk = stretch_break_chunk(brk, *size);
+
+	if (chunk > *size &&
+	    KEEP(osmem_sys_grow_break(chunk, old), "sbrk", chunk) == 0)
+		*size = chunk;
+	else if (DIE(osmem_sys_grow_break(*size, old), "sbrk", *size) != 0)
+		return false;
+	return true;
+}
+
+bool osmem_stretch_extend(size_t *size)
 {
 	void *old;
 
-	if (DIE(osmem_sys_grow_break(size, &old), "sbrk", size) != 0)
+	if (!stretch_grow_break(osmem_stretch.break_end, size, &old))
 		return false;
 	/* Raced by somebody with break=always: that space is not adjacent. */
 	if (old != osmem_stretch.break_end)
 		return false;
-	osmem_stretch.break_end += size;
+	osmem_stretch.break_end += *size;
 	stretches.growths++;
-	return stretch_add((struct osmem_stretch){ old, (char *)old + size });
+	return stretch_add((struct osmem_stretch){ old, (char *)old + *size });
 }
 
 bool osmem_stretch_new_at_break(size_t size, struct osmem_stretch *out)
@@ -142,11 +181,11 @@ bool osmem_stretch_new_at_break(size_t size, struct osmem_stretch *out)
 	size_t padding = osmem_up(brk, OSMEM_ALIGN) - brk;
 	void *old;
 
-	if (DIE(osmem_sys_grow_break(padding + size, &old), "sbrk",
-		padding + size) != 0)
+	size += padding;
+	if (!stretch_grow_break((char *)brk, &size, &old))
 		return false;
 	out->start = (char *)old + padding;
-	out->end = out->start + size;
+	out->end = (char *)old + size;
 	osmem_stretch.break_end = out->end;
 	stretches.growths++;
 	return stretch_add(*out);

@@ -53,12 +53,16 @@ OSMEM_FN bool osmem_stretch_may_break(void);
 /* Whether the break may move and stands where we left it. */
 OSMEM_FN bool osmem_stretch_at_break(void);
 
-/* Moves the break, which is at our end, up by size bytes. */
-OSMEM_FN bool osmem_stretch_extend(size_t size);
+/*
+ * Moves the break, which is at our end, up by *size bytes; by more, and says
+ * so there, once the heap grows in chunks. A multiple of the alignment.
+ */
+OSMEM_FN bool osmem_stretch_extend(size_t *size);
 
 /*
- * A new stretch of size bytes (a multiple of the alignment) at the break,
- * wherever that is, after padding; or a mapped one of at least size bytes.
+ * A new stretch of at least size bytes (a multiple of the alignment), just so
+ * many at the break until the heap grows in chunks: at the break, wherever that
+ * is, after padding; or a mapped one.
  */
 OSMEM_FN bool osmem_stretch_new_at_break(size_t size,
 					 struct osmem_stretch *out);

@@ -68,16 +68,6 @@ int osmem_sys_unmap(void *start, size_t size)
 	return sys_result(munmap(start, size), saved);
 }
 
-int osmem_sys_hold(void *start, size_t size)
-{
-	int saved = errno;
-	void *p = mmap(start, size, PROT_NONE,
-		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED,
-		       -1, 0);
-
-	return sys_result(p == MAP_FAILED ? -1 : 0, saved);
-}
-
 int osmem_sys_reserve(size_t size, void **out)
 {
 	return sys_mmap(size, PROT_NONE,

@@ -15,9 +15,6 @@
 OSMEM_FN int osmem_sys_map(size_t size, void **out);
 OSMEM_FN int osmem_sys_unmap(void *start, size_t size);
 
-/* Takes the memory of a mapping away but keeps its addresses. */
-OSMEM_FN int osmem_sys_hold(void *start, size_t size);
-
 /* Address space without memory, and memory for a page-aligned part of it. */
 OSMEM_FN int osmem_sys_reserve(size_t size, void **out);
 OSMEM_FN int osmem_sys_commit(void *start, size_t size);

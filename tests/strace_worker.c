@@ -109,6 +109,38 @@ static void mapped_first(void)
 	end(os_realloc(p, 0));
 }
 
+/* Mode auto: the third growth and the second unmap are the last exact ones. */
+static void auto_thresholds(void)
+{
+	static const char *const names[][2] = {
+		{"malloc-mapped", "free-unmaps"},
+		{"malloc-mapped-again", "free-unmaps-again"},
+		{"malloc-mapped-last", "free-keeps"},
+		{"malloc-kept", "free-keeps-again"},
+	};
+	static const char *const growths[] = {"malloc-grows-2", "malloc-grows-3",
+					      "malloc-chunk", "malloc-in-chunk"};
+	size_t i;
+
+	if (!os_mallopt(OS_M_CACHE_AFTER, 2) || !os_mallopt(OS_M_GROW_AFTER, 3))
+		_exit(2);
+	for (i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		void *p;
+
+		begin(names[i][0]);
+		p = end(os_malloc(200000));
+		begin(names[i][1]);
+		os_free(p);
+		end(NULL);
+	}
+	begin("malloc-grows-1");
+	end(os_malloc(NO_SPLIT));
+	for (i = 0; i < sizeof(growths) / sizeof(growths[0]); i++) {
+		begin(growths[i]);
+		end(os_malloc(1024));
+	}
+}
+
 /* With another libc than glibc the break may not be ours to use (rule 23a). */
 static int break_is_used(void)
 {
@@ -125,7 +157,8 @@ int main(int argc, char **argv)
 
 	if (!break_is_used())
 		return 77;
-	if (!os_mallopt(OS_M_MODE, OS_MODE_EXACT))
+	if (!os_mallopt(OS_M_MODE, strcmp(which, "auto") == 0 ? OS_MODE_AUTO :
+								 OS_MODE_EXACT))
 		return 2;
 	if (strcmp(which, "first-calls") == 0)
 		first_calls();
@@ -133,6 +166,8 @@ int main(int argc, char **argv)
 		exact_fit();
 	else if (strcmp(which, "mapped-first") == 0)
 		mapped_first();
+	else if (strcmp(which, "auto") == 0)
+		auto_thresholds();
 	else
 		return 2;
 	return 0;
