@@ -293,6 +293,15 @@ static void thread_narrow(struct osmem_thread *t, unsigned int class)
 /* --- remote frees --- */
 
 /*
+ * A handler of fork() allocates, and its thread has the core's lock: whoever
+ * has another thread's may be waiting for it.
+ */
+static bool thread_is_forking(void)
+{
+	return osmem_lock_is_mine(&osmem_core_lock);
+}
+
+/*
  * The slab's posted bit is ours: it stands on no stack. The owner may end
  * meanwhile; what it leaves is collected by who adopts it.
  */
@@ -349,6 +358,8 @@ static void thread_harvest(struct osmem_slab *s)
 	struct osmem_thread *t = osmem_slab_owner(s);
 	unsigned int pooled;
 
+	if (thread_is_forking())
+		return;
 	if (t != NULL) {
 		thread_enter(t);
 		thread_drain(t, false);
@@ -625,7 +636,7 @@ bool osmem_thread_trim(bool all)
 						      memory_order_acquire);
 	size_t bytes = 0;
 
-	if (t == NULL)
+	if (t == NULL || thread_is_forking())
 		return false;
 	osmem_region_learn();
 	if (!all && !osmem_region_should_purge())
