@@ -468,15 +468,18 @@ struct block_meta *osmem_heap_alloc_aligned(size_t size, size_t alignment)
 
 bool osmem_heap_is_swollen(struct block_meta *b)
 {
-	return osmem_index_contains(&osmem_heap.swollen, osmem_heap_place_key(b));
+	return osmem_index_contains(&osmem_heap.swollen,
+				    osmem_heap_place_key(b));
 }
 
 static void heap_note_swollen(struct block_meta *b, bool swollen)
 {
 	if (osmem_heap.swollen.count != 0)
-		osmem_index_remove(&osmem_heap.swollen, osmem_heap_place_key(b));
+		osmem_index_remove(&osmem_heap.swollen,
+				   osmem_heap_place_key(b));
 	if (swollen)
-		osmem_index_insert(&osmem_heap.swollen, osmem_heap_place_key(b));
+		osmem_index_insert(&osmem_heap.swollen,
+				   osmem_heap_place_key(b));
 }
 
 void osmem_heap_free(struct block_meta *b)

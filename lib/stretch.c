@@ -233,9 +233,11 @@ void osmem_stretch_cut(char *keep)
 		if (s.end > s.start)
 			stretch_add(s);
 	}
-	while (osmem_stretch_above(keep, &s) && s.start < osmem_stretch.break_end)
+	while (osmem_stretch_above(keep, &s) &&
+	       s.start < osmem_stretch.break_end)
 		stretch_remove(s);
-	osmem_stretch.break_end = osmem_stretch_find(keep - 1, &s) ? keep : NULL;
+	osmem_stretch.break_end = osmem_stretch_find(keep - 1, &s) ? keep :
+								     NULL;
 }
 
 size_t osmem_stretch_count(void)
