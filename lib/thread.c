@@ -349,15 +349,6 @@ static void thread_drain(struct osmem_thread *t, bool close)
 static void thread_harvest_pooled(struct osmem_slab *s, unsigned int class);
 
 /*
- * The caller is a fork handler of the program's: we hold the core's lock, and
- * another thread that holds its own may wait for it, or be gone in the child.
- */
-static bool thread_is_forking(void)
-{
-	return osmem_lock_is_mine(&osmem_core_lock);
-}
-
-/*
  * Much of somebody's slab has come back, and its owner may be asleep for good:
  * who freed the last of it does what the owner would do. It may have gone, and
  * come again as another, since we freed: then this is done for nothing.
@@ -405,7 +396,7 @@ void osmem_thread_release(struct osmem_slab *s, void *ptr)
 		if (osmem_slab_is_ripe(s))
 			duty |= OSMEM_SLAB_HARVEST;
 	}
-	if (duty & OSMEM_SLAB_HARVEST && !thread_is_forking())
+	if (duty & OSMEM_SLAB_HARVEST)
 		thread_harvest(s);
 }
 
