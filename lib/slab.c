@@ -26,6 +26,9 @@ _Static_assert(UINT64_MAX / OSMEM_CLASS_LARGEST >
 		       SLAB_UNITS_MOST * OSMEM_UNIT + OSMEM_CLASS_LARGEST,
 	       "osmem_slab_is_slot is exact");
 
+/* About so many bytes of fresh slots are handed out at once. */
+enum { SLAB_FRESH = 4096 };
+
 /* The logarithm of a piece of a slab of one unit: pages, 16 of them at most. */
 static unsigned int slab_piece_shift;
 
@@ -336,9 +339,13 @@ void *osmem_slab_take(struct osmem_slab *s, uint32_t count, uint32_t *taken)
 		*last = slab_take_ready(s);
 		last = *last;
 	}
-	if (n == 0)
+	if (n == 0) {
+		/* Each that waits in a bin costs memory that was not there. */
+		if (count > SLAB_FRESH / s->size + 1)
+			count = SLAB_FRESH / s->size + 1;
 		for (; n < count && (*last = slab_take_fresh(s)) != NULL; n++)
 			last = *last;
+	}
 	*last = NULL;
 	slab_count_used(s, n);
 	*taken = n;

@@ -42,7 +42,7 @@ enum {
 	THREAD_LARGE = 1024, /* slots of which a few make a page */
 	THREAD_LARGE_BYTES = 512 * 1024, /* of them in all bins */
 	/* Idle bytes that a thread need not tell of. */
-	THREAD_UNTOLD = 64 * 1024
+	THREAD_UNTOLD = 16 * 1024
 };
 
 static struct thread_pool {

@@ -96,7 +96,7 @@ static const char *const selection[] = {
 	"60K/none/shrink",      "100K/random/own",    "100K/eighth/shrink",
 	"300K/second/self",     "300K/none/shrink",   "2M/random/swap",
 	"small/random/self",    "small/eighth/other", "small/random/exited",
-	"small/quarter/bounce", "mixed/random/own",   "mixed/eighth/swap",
+	"small/quarter/bounce", "small/random/own",   "mixed/eighth/swap",
 	"mixed/second/exited",  "mixed/none/shrink",
 };
 
