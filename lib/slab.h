@@ -29,9 +29,9 @@ enum { OSMEM_SLAB_PIECES = 16 };
 
 struct osmem_slab {
 	/*
-	 * Read by anybody who frees, relaxed: whoever reads itself is the owner,
-	 * and nobody else can make that untrue but by tearing the slab, which
-	 * adds OSMEM_SLAB_TORN: then even the owner takes the slow path.
+	 * Read by anybody who frees, relaxed: whoever reads itself is the
+	 * owner, and nobody else can make that untrue but by tearing the slab,
+	 * which adds OSMEM_SLAB_TORN: then even the owner takes the slow path.
 	 */
 	_Atomic(uintptr_t) owner;
 	char *start;

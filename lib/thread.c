@@ -416,7 +416,7 @@ static void thread_harvest_pooled(struct osmem_slab *s, unsigned int class)
 	size_t idle;
 
 	osmem_lock(&pool->lock);
-	/* In this pool for certain: nobody puts it in or out but by the lock. */
+	/* In this pool for certain: whoever moves it holds the lock. */
 	if (atomic_load_explicit(&s->pooled, memory_order_relaxed) ==
 	    class + 1) {
 		idle = osmem_slab_idle(s);

@@ -118,8 +118,9 @@ static void auto_thresholds(void)
 		{"malloc-mapped-last", "free-keeps"},
 		{"malloc-kept", "free-keeps-again"},
 	};
-	static const char *const growths[] = {"malloc-grows-2", "malloc-grows-3",
-					      "malloc-chunk", "malloc-in-chunk"};
+	static const char *const growths[] = {
+		"malloc-grows-2", "malloc-grows-3", "malloc-chunk",
+		"malloc-in-chunk"};
 	size_t i;
 
 	if (!os_mallopt(OS_M_CACHE_AFTER, 2) || !os_mallopt(OS_M_GROW_AFTER, 3))
