@@ -363,6 +363,9 @@ static void thread_harvest(struct osmem_slab *s)
 	if (t != NULL) {
 		thread_enter(t);
 		thread_drain(t, false);
+		/* It may be in no stack, when it was adopted meanwhile. */
+		if (osmem_slab_owner(s) == t)
+			thread_take_remote(t, s, false);
 		thread_leave(t);
 	}
 	pooled = atomic_load_explicit(&s->pooled, memory_order_relaxed);
@@ -433,20 +436,21 @@ static void thread_harvest_pooled(struct osmem_slab *s, unsigned int class)
 /* What comes back while it changes hands has no other to look after it. */
 static void thread_pool_put(struct osmem_slab *s)
 {
-	struct thread_pool *pool = &thread_pools[s->class];
+	unsigned int class = s->class;
+	struct thread_pool *pool = &thread_pools[class];
 
 	osmem_lock(&pool->lock);
 	osmem_slab_set_owner(s, NULL);
 	thread_link(&pool->first, s);
 	osmem_region_add_idle((ptrdiff_t)osmem_slab_idle(s));
-	atomic_store_explicit(&s->pooled, (uint8_t)(s->class + 1),
+	atomic_store_explicit(&s->pooled, (uint8_t)(class + 1),
 			      memory_order_relaxed);
 	osmem_unlock(&pool->lock);
 	if (osmem_slab_is_ripe(s))
-		thread_harvest_pooled(s, s->class);
+		thread_harvest_pooled(s, class);
 }
 
-/* The fullest of a few that have a free slot. */
+/* The fullest of a few that have a free slot, with what others freed. */
 static struct osmem_slab *thread_adopt(struct osmem_thread *t,
 				       unsigned int class)
 {
@@ -464,6 +468,7 @@ static struct osmem_slab *thread_adopt(struct osmem_thread *t,
 	if (best != NULL) {
 		thread_pool_take(pool, best);
 		osmem_slab_set_owner(best, t);
+		osmem_slab_collect(best, false);
 	}
 	osmem_unlock(&pool->lock);
 	return best;
@@ -538,6 +543,9 @@ void *osmem_thread_refill(unsigned int class)
 
 	if (t == NULL)
 		return NULL;
+	/* A thread that is new may have filled it on the way. */
+	if (t->list[class] != NULL)
+		return osmem_thread_pop(t, class);
 	t->wanted[class] = true;
 	thread_widen(t, class);
 	thread_enter(t);
@@ -691,6 +699,8 @@ static struct osmem_thread *thread_attach(void)
 	osmem_unlock(&osmem_core_lock);
 	if (t == NULL)
 		return NULL;
+	if (thread_is_forking())
+		osmem_lock_before_fork(&t->lock);
 	osmem_thread_self = t;
 	/* May allocate, and finds the lists in place. */
 	pthread_setspecific(threads.key, t);
@@ -772,6 +782,15 @@ void osmem_thread_before_fork(void)
 }
 
 /*
+ * Whether another thread's structure is left as it is in the child: ours never,
+ * and none whose lock we hold, as what this fork has interrupted goes on.
+ */
+static bool thread_is_kept(struct osmem_thread *t)
+{
+	return t == osmem_thread_self || osmem_lock_is_mine(&t->lock);
+}
+
+/*
  * What another thread was doing to its slabs when the fork came is unknown: in
  * the child nothing is allocated from them again, and frees into them go to
  * their remote lists.
@@ -787,33 +806,39 @@ static void thread_freeze_slabs(void)
 	for (i = 0; i < units; i++) {
 		s = osmem_region.heads[i];
 		if (osmem_slab_owner(s) != NULL &&
-		    osmem_slab_owner(s) != osmem_thread_self)
+		    !thread_is_kept(osmem_slab_owner(s)))
 			atomic_store_explicit(&s->owner, 0,
 					      memory_order_relaxed);
 	}
 }
 
 /* Nor is anything done to its structure, but that it may be used again. */
+static void thread_freeze_one(struct osmem_thread *t)
+{
+	struct osmem_thread *next = t->next;
+	unsigned int class;
+
+	for (class = 0; class < OSMEM_CLASSES; class++)
+		thread_set_most(t, class, 0);
+	osmem_region_add_idle(-t->told);
+	memset(t, 0, sizeof(*t));
+	t->next = next;
+	atomic_store_explicit(&t->posted, &thread_closed,
+			      memory_order_relaxed);
+	t->next_free = threads.unused;
+	threads.unused = t;
+}
+
 static void thread_freeze(void)
 {
 	struct osmem_thread *t = atomic_load_explicit(&threads.all,
 						      memory_order_relaxed);
-	struct osmem_thread *next;
 
 	thread_freeze_slabs();
 	threads.unused = NULL;
-	for (; t != NULL; t = next) {
-		next = t->next;
-		if (t == osmem_thread_self)
-			continue;
-		osmem_region_add_idle(-t->told);
-		memset(t, 0, sizeof(*t));
-		t->next = next;
-		atomic_store_explicit(&t->posted, &thread_closed,
-				      memory_order_relaxed);
-		t->next_free = threads.unused;
-		threads.unused = t;
-	}
+	for (; t != NULL; t = t->next)
+		if (!thread_is_kept(t))
+			thread_freeze_one(t);
 }
 
 void osmem_thread_after_fork(bool child)
