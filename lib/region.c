@@ -58,7 +58,6 @@ static struct {
 	size_t used;	 /* units in slabs */
 	size_t allowance;
 	unsigned long learned; /* when, in milliseconds */
-	bool refused;	       /* madvise: memory is locked; ask no more */
 	bool tried;
 } region = { .allowance = REGION_ALLOWANCE_LEAST };
 
@@ -72,6 +71,7 @@ static struct {
 	atomic_size_t gone;	 /* of slabs, given back */
 	atomic_size_t purged;	 /* since we last learned */
 	atomic_size_t regretted; /* taken again since */
+	atomic_bool refused;	 /* madvise has failed: locked pages */
 } region_count = { .room = REGION_ALLOWANCE_LEAST };
 
 /* --- reserving and committing --- */
@@ -288,8 +288,6 @@ static void region_make_room(void)
 	if (most < region.allowance)
 		most = region.allowance;
 	most = dirty < most ? most - dirty : 0;
-	if (region.refused)
-		most = PTRDIFF_MAX;
 	atomic_store_explicit(&region_count.room, most, memory_order_relaxed);
 }
 
@@ -340,10 +338,23 @@ void osmem_region_regret(size_t bytes)
 	region_add(&region_count.regretted, bytes);
 }
 
+bool osmem_region_is_refused(void)
+{
+	return atomic_load_explicit(&region_count.refused,
+				    memory_order_relaxed);
+}
+
+void osmem_region_set_refused(bool refused)
+{
+	atomic_store_explicit(&region_count.refused, refused,
+			      memory_order_relaxed);
+}
+
 bool osmem_region_should_purge(void)
 {
-	return (ptrdiff_t)region_read(&region_count.idle) >=
-	       (ptrdiff_t)region_read(&region_count.room);
+	return !osmem_region_is_refused() &&
+	       (ptrdiff_t)region_read(&region_count.idle) >=
+		       (ptrdiff_t)region_read(&region_count.room);
 }
 
 void osmem_region_learn(void)
@@ -385,28 +396,34 @@ static bool region_take_dirty(size_t *first, size_t *units)
 }
 
 /* What madvise refuses stays dirty, and the purge ends there. */
+static bool region_purge_run(size_t first, size_t units)
+{
+	char *start = osmem_region.base + (first << OSMEM_UNIT_SHIFT);
+	size_t size = units << OSMEM_UNIT_SHIFT;
+
+	if (KEEP(osmem_sys_purge(start, size), "madvise", size) != 0) {
+		osmem_region_set_refused(true);
+		return false;
+	}
+	region_add(&region_count.purged, size);
+	return true;
+}
+
 bool osmem_region_purge(void)
 {
 	bool any = false;
-	bool purged = true;
+	bool purged;
 	size_t first;
 	size_t units;
-	size_t size;
-	char *start;
 
 	osmem_lock(&osmem_core_lock);
-	while (purged && region_take_dirty(&first, &units)) {
+	while (!osmem_region_is_refused() &&
+	       region_take_dirty(&first, &units)) {
 		osmem_unlock(&osmem_core_lock);
-		start = osmem_region.base + (first << OSMEM_UNIT_SHIFT);
-		size = units << OSMEM_UNIT_SHIFT;
-		purged = KEEP(osmem_sys_purge(start, size), "madvise", size) ==
-			 0;
+		purged = region_purge_run(first, units);
 		osmem_lock(&osmem_core_lock);
 		region_put_run(purged ? &region.clean : &region.dirty, first,
 			       units);
-		if (purged)
-			region_add(&region_count.purged, size);
-		region.refused = !purged;
 		any |= purged;
 	}
 	region_make_room();

@@ -78,6 +78,13 @@ OSMEM_FN void osmem_region_regret(size_t bytes);
 /* Whether so much lies there for nothing that it should be purged. No lock. */
 OSMEM_FN bool osmem_region_should_purge(void);
 
+/*
+ * Whether the system has refused to take memory back: then nothing is purged
+ * until somebody says otherwise. No lock.
+ */
+OSMEM_FN bool osmem_region_is_refused(void);
+OSMEM_FN void osmem_region_set_refused(bool refused);
+
 /* Before purging: learns from the last time. Takes the lock. */
 OSMEM_FN void osmem_region_learn(void);
 

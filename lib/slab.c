@@ -414,9 +414,10 @@ static void slab_purge(struct osmem_slab *s, uint32_t first, uint32_t last)
 	size_t from = osmem_up(first * size, page);
 	size_t to = (last + 1) * size & ~(page - 1);
 
-	if (from < to)
-		KEEP(osmem_sys_purge(s->start + from, to - from), "madvise",
-		     to - from);
+	if (from < to && !osmem_region_is_refused() &&
+	    KEEP(osmem_sys_purge(s->start + from, to - from), "madvise",
+		 to - from) != 0)
+		osmem_region_set_refused(true);
 }
 
 void osmem_slab_tear(struct osmem_slab *s)

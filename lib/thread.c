@@ -592,7 +592,7 @@ static size_t thread_tear(struct osmem_slab *s)
 {
 	size_t bytes = 0;
 
-	for (; s != NULL; s = s->next)
+	for (; s != NULL && !osmem_region_is_refused(); s = s->next)
 		if (osmem_slab_idle(s) != 0) {
 			bytes += osmem_slab_idle(s);
 			osmem_slab_tear(s);
@@ -646,6 +646,8 @@ bool osmem_thread_trim(bool all)
 
 	if (t == NULL || thread_is_forking())
 		return false;
+	if (all)
+		osmem_region_set_refused(false);
 	osmem_region_learn();
 	if (!all && !osmem_region_should_purge())
 		return false;
