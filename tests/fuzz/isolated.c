@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * isolated.c - inputs in children of their own.
+ */
+#include <config.h>
+
+#include "isolated.h"
+
+#include "fuzz.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+
+enum {
+	ISOLATED_SECONDS = 20,
+	ISOLATED_REPORT = 512, /* bytes of a report that are looked at */
+};
+
+/* The compiler's counters; not there without -fsanitize=fuzzer. */
+extern uint8_t __start___sancov_cntrs[] __attribute__((weak));
+extern uint8_t __stop___sancov_cntrs[] __attribute__((weak));
+
+static uint8_t *isolated_counters; /* what the child has counted */
+
+/* Set while the child does what must be reported. */
+static const char *isolated_call;
+static void (*isolated_last)(void);
+static int isolated_text = -1;
+static int isolated_stderr = -1;
+
+static size_t isolated_counted(void)
+{
+	return (size_t)(__stop___sancov_cntrs - __start___sancov_cntrs);
+}
+
+static void isolated_prepare(void)
+{
+	if (isolated_counters != NULL || isolated_counted() == 0)
+		return;
+	isolated_counters =
+		mmap(NULL, isolated_counted(), PROT_READ | PROT_WRITE,
+		     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (isolated_counters == MAP_FAILED)
+		abort();
+}
+
+static _Noreturn void isolated_leave(void)
+{
+	if (isolated_counters != NULL)
+		memcpy(isolated_counters, __start___sancov_cntrs,
+		       isolated_counted());
+	_exit(0);
+}
+
+/* Back to the stderr that people read. */
+static void isolated_unmute(void)
+{
+	dup2(isolated_stderr, STDERR_FILENO);
+	isolated_call = NULL;
+}
+
+static void isolated_check_report(void)
+{
+	char text[ISOLATED_REPORT] = "";
+	char want[64];
+
+	snprintf(want, sizeof(want), "libosmem: %s(", isolated_call);
+	isolated_unmute();
+	FUZZ_MUST(pread(isolated_text, text, sizeof(text) - 1, 0) > 0,
+		  "no report at all");
+	FUZZ_MUST(strncmp(text, want, strlen(want)) == 0,
+		  "no report of %s: %s", want, text);
+}
+
+/* A report lets go of all locks, so that a handler may do anything. */
+static void isolated_on_abort(int signal)
+{
+	(void)signal;
+	if (isolated_call == NULL)
+		return;
+	isolated_check_report();
+	isolated_last();
+	isolated_leave();
+}
+
+void isolated_misuse(int (*fn)(void *p), void *p, const char *call,
+		     void (*last)(void))
+{
+	int refused;
+
+	isolated_text = memfd_create("report", MFD_CLOEXEC);
+	isolated_stderr = dup(STDERR_FILENO);
+	FUZZ_MUST(isolated_text >= 0 && isolated_stderr >= 0, "no file");
+	isolated_last = last;
+	dup2(isolated_text, STDERR_FILENO);
+	isolated_call = call;
+	refused = fn(p);
+	isolated_unmute();
+	close(isolated_text);
+	close(isolated_stderr);
+	FUZZ_MUST(refused, "%s(%p) came back", call, p);
+}
+
+/* The fuzzer's own handlers must not take the child's signals for its own. */
+static void isolated_begin(void)
+{
+	struct sigaction action = {.sa_handler = isolated_on_abort};
+	struct rlimit none = {0, 0};
+
+	setrlimit(RLIMIT_CORE, &none);
+	sigaction(SIGABRT, &action, NULL);
+	signal(SIGALRM, SIG_DFL);
+	alarm(ISOLATED_SECONDS);
+}
+
+void isolated_run(void (*fn)(const uint8_t *data, size_t size),
+		  const uint8_t *data, size_t size)
+{
+	int status = 0;
+	pid_t pid;
+
+	isolated_prepare();
+	pid = fork();
+	FUZZ_MUST(pid >= 0, "no fork");
+	if (pid == 0) {
+		isolated_begin();
+		fn(data, size);
+		isolated_leave();
+	}
+	while (waitpid(pid, &status, 0) < 0)
+		FUZZ_MUST(errno == EINTR, "no child");
+	FUZZ_MUST(status == 0, "the child's status is %#x", (unsigned)status);
+	for (size_t i = 0; i < isolated_counted(); i++)
+		__start___sancov_cntrs[i] |= isolated_counters[i];
+}
