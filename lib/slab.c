@@ -19,11 +19,16 @@ OSMEM_VAR_DEFINED struct osmem_slab osmem_slab_nobody;
 OSMEM_VAR_DEFINED uintptr_t osmem_slab_key;
 
 /* A slab has at least so many slots, and wastes at most a 12th at its end. */
-enum { SLAB_SLOTS_LEAST = 8, SLAB_WASTE = 12, SLAB_UNITS_MOST = 32 };
+enum {
+	SLAB_SLOTS_LEAST = 8,
+	SLAB_WASTE = 12,
+	SLAB_UNITS_MOST = 32,
+	SLAB_SHARED = 256 << 10 /* the largest slot of many in a slab */
+};
 
 /* The least magic is above what the largest slab makes of e <= size. */
 _Static_assert(UINT64_MAX / OSMEM_CLASS_LARGEST >
-		       SLAB_UNITS_MOST * OSMEM_UNIT + OSMEM_CLASS_LARGEST,
+		       SLAB_UNITS_MOST * OSMEM_UNIT + OSMEM_CLASS_LARGEST * 2,
 	       "osmem_slab_is_slot is exact");
 
 /* The logarithm of a piece of a slab of one unit: pages, 16 of them at most. */
@@ -33,6 +38,9 @@ static size_t slab_units(size_t size)
 {
 	size_t units = 1;
 
+	/* Alone in its slab, so that others can have its memory. */
+	if (size > SLAB_SHARED)
+		return (size + OSMEM_UNIT - 1) >> OSMEM_UNIT_SHIFT;
 	while (units < SLAB_UNITS_MOST &&
 	       (units * OSMEM_UNIT / size < SLAB_SLOTS_LEAST ||
 		units * OSMEM_UNIT % size > units * OSMEM_UNIT / SLAB_WASTE))
@@ -216,6 +224,7 @@ void osmem_slab_delete(struct osmem_slab *s)
 	size_t i;
 
 	OSMEM_ASSERT(atomic_load(&s->remote) == 0);
+
 	osmem_region_add_gone(-(ptrdiff_t)slab_pieces_size(s, slab_gone(s)));
 	slab_set_carved(s, 0);
 	osmem_slab_set_owner(s, NULL);
