@@ -10,6 +10,10 @@
  *	COARSE 4	60	76	92
  *	COARSE 8	88	104	120
  *
+ * COARSE steps go on from there to the largest class, for blocks that would be
+ * mappings of their own otherwise (hot.c); where address space is scarce they
+ * do not.
+ *
  * Pure functions; no state, no lock.
  */
 #ifndef OSMEM_CLASS_H
@@ -19,8 +23,10 @@
 
 /* FINE and COARSE are the logarithms here. */
 enum {
-	OSMEM_CLASSES = NUM_CLASSES,
+	OSMEM_CLASS_TOP = sizeof(void *) == 8 ? 22 : 17, /* of the largest */
 	OSMEM_CLASS_COARSE = NUM_CLASSES % 16 == 12 ? 2 : 3,
+	OSMEM_CLASSES = NUM_CLASSES +
+			((OSMEM_CLASS_TOP - 17) << OSMEM_CLASS_COARSE),
 	OSMEM_CLASS_FINE = (NUM_CLASSES - (7 << OSMEM_CLASS_COARSE)) / 16 + 1,
 	/* The linear classes end where steps of 16 are FINE per doubling. */
 	OSMEM_CLASS_LINEAR = 1 << OSMEM_CLASS_FINE,
@@ -29,10 +35,10 @@ enum {
 			     ((10 - OSMEM_CLASS_POWER) << OSMEM_CLASS_FINE)
 };
 
-#define OSMEM_CLASS_LARGEST ((size_t)128 << 10)
+#define OSMEM_CLASS_LARGEST ((size_t)1 << OSMEM_CLASS_TOP)
 
 _Static_assert(OSMEM_CLASS_MIDDLE + (7 << OSMEM_CLASS_COARSE) ==
-		       OSMEM_CLASSES,
+		       NUM_CLASSES,
 	       "NUM_CLASSES is the number of some spacing");
 /* One step above a power of two wastes 1/(steps + 1) of the slot. */
 _Static_assert(OSMEM_CLASS_FINE >= 3 && OSMEM_CLASS_FINE <= 5,
@@ -79,7 +85,7 @@ static inline size_t osmem_class_size(unsigned int class)
 
 	if (class < OSMEM_CLASS_LINEAR)
 		return 16 * (size_t)(class + 1);
-	while (power < 16 && class >= osmem_class_base(power + 1))
+	while (power < OSMEM_CLASS_TOP - 1 && class >= osmem_class_base(power + 1))
 		power++;
 	steps = osmem_class_steps(power);
 	return (size_t)((1U << steps) + 1 + class - osmem_class_base(power))

@@ -135,8 +135,13 @@ void *osmem_core_alloc_zero(size_t size)
 	size_t threshold = OSMEM_IS_REPLACEMENT ? OSMEM_MMAP_THRESHOLD :
 						  osmem_init_page_size();
 	bool zero;
-	void *p = core_get(size, OSMEM_ALIGN, threshold, &zero);
+	void *p;
 
+	/* The pages of a large block are left to the kernel: a slot's are not. */
+	if (!core_too_large(size) && core_total(size) >= OSMEM_MMAP_THRESHOLD)
+		p = core_map(size, OSMEM_ALIGN, &zero);
+	else
+		p = core_get(size, OSMEM_ALIGN, threshold, &zero);
 	if (p != NULL && !zero)
 		memset(p, 0, size);
 	return p;

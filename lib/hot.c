@@ -26,7 +26,7 @@ static unsigned int hot_class(size_t size, size_t alignment)
 {
 	unsigned int class;
 
-	if (size > OSMEM_MMAP_THRESHOLD - OSMEM_META || alignment > OSMEM_UNIT)
+	if (size > OSMEM_CLASS_LARGEST || alignment > OSMEM_UNIT)
 		return OSMEM_CLASSES;
 	class = osmem_class_of(size);
 	while (class < OSMEM_CLASSES &&

@@ -32,9 +32,9 @@ enum { REGION_RECORDS_AT = 1024 + 64, REGION_HEADS_AT = 2048 + 64 };
 /*
  * What may lie there for nothing, as free units or as idle pages of slabs: a
  * share of what is in use, and an allowance. When half of what purges gave
- * back is taken again at once, the allowance doubles, with time it halves:
- * memory that was used once goes back at once, memory that bounces quickly is
- * left alone. In bytes.
+ * back is taken again at once, the allowance grows by that, or doubles; with
+ * time it halves: memory that was used once goes back at once, memory that
+ * bounces quickly is left alone. In bytes.
  */
 enum {
 	REGION_IDLE_SHARE = 32,
@@ -357,18 +357,25 @@ bool osmem_region_should_purge(void)
 		       (ptrdiff_t)region_read(&region_count.room);
 }
 
+static void region_allow(size_t more)
+{
+	region.allowance += more;
+	if (region.allowance > REGION_ALLOWANCE_MOST)
+		region.allowance = REGION_ALLOWANCE_MOST;
+}
+
 void osmem_region_learn(void)
 {
 	unsigned long now = osmem_sys_milliseconds();
+	size_t back = region_read(&region_count.regretted);
 	bool at_once;
 	bool regretted;
 
 	osmem_lock(&osmem_core_lock);
 	at_once = now - region.learned < REGION_AT_ONCE;
-	regretted = at_once && region_read(&region_count.regretted) * 2 >
-				       region_read(&region_count.purged);
-	if (regretted && region.allowance < REGION_ALLOWANCE_MOST)
-		region.allowance *= 2;
+	regretted = at_once && back * 2 > region_read(&region_count.purged);
+	if (regretted)
+		region_allow(back > region.allowance ? back : region.allowance);
 	else if (!at_once && region.allowance > REGION_ALLOWANCE_LEAST)
 		region.allowance /= 2;
 	if (regretted || !at_once) {

@@ -19,11 +19,16 @@ OSMEM_VAR_DEFINED struct osmem_slab osmem_slab_nobody;
 OSMEM_VAR_DEFINED uintptr_t osmem_slab_key;
 
 /* A slab has at least so many slots, and wastes at most a 12th at its end. */
-enum { SLAB_SLOTS_LEAST = 8, SLAB_WASTE = 12, SLAB_UNITS_MOST = 32 };
+enum {
+	SLAB_SLOTS_LEAST = 8,
+	SLAB_WASTE = 12,
+	SLAB_UNITS_MOST = 32,
+	SLAB_SHARED = 256 << 10 /* the largest slot of many in a slab */
+};
 
 /* The least magic is above what the largest slab makes of e <= size. */
 _Static_assert(UINT64_MAX / OSMEM_CLASS_LARGEST >
-		       SLAB_UNITS_MOST * OSMEM_UNIT + OSMEM_CLASS_LARGEST,
+		       SLAB_UNITS_MOST * OSMEM_UNIT + OSMEM_CLASS_LARGEST * 2,
 	       "osmem_slab_is_slot is exact");
 
 /* About so many bytes of fresh slots are handed out at once. */
@@ -36,6 +41,9 @@ static size_t slab_units(size_t size)
 {
 	size_t units = 1;
 
+	/* Alone in its slab, so that others can have its memory. */
+	if (size > SLAB_SHARED)
+		return (size + OSMEM_UNIT - 1) >> OSMEM_UNIT_SHIFT;
 	while (units < SLAB_UNITS_MOST &&
 	       (units * OSMEM_UNIT / size < SLAB_SLOTS_LEAST ||
 		units * OSMEM_UNIT % size > units * OSMEM_UNIT / SLAB_WASTE))
@@ -229,6 +237,7 @@ void osmem_slab_delete(struct osmem_slab *s)
 
 /* --- taking and putting --- */
 
+/* used is the holder's to write; more may be negative. */
 static void slab_count_used(struct osmem_slab *s, uint32_t more)
 {
 	atomic_store_explicit(&s->used, osmem_slab_in_use(s) + more,
@@ -236,13 +245,15 @@ static void slab_count_used(struct osmem_slab *s, uint32_t more)
 }
 
 /* Counted: the pieces below have memory, so one that was free was idle. */
-static void slab_use(struct osmem_slab *s, uint32_t index, uint32_t counted)
+static inline __attribute__((always_inline)) void
+slab_use(struct osmem_slab *s, uint32_t index, uint32_t counted)
 {
 	struct slab_row row = slab_pieces(s, index);
 
-	for (; row.first <= row.last; row.first++)
+	do {
 		if (s->busy[row.first]++ == 0 && row.first < counted)
 			s->idle--;
+	} while (unlikely(row.first++ != row.last));
 }
 
 static void slab_link(struct osmem_slab *s, uint32_t index, uint32_t piece)
@@ -252,49 +263,84 @@ static void slab_link(struct osmem_slab *s, uint32_t index, uint32_t piece)
 	s->ready |= 1U << piece;
 }
 
-void osmem_slab_put(struct osmem_slab *s, void *p)
+static inline __attribute__((always_inline)) void
+slab_put(struct osmem_slab *s, void *p)
 {
 	uint32_t index = slab_index(s, p);
 	struct slab_row row = slab_pieces(s, index);
 
 	slab_link(s, index, row.first);
-	for (; row.first <= row.last; row.first++)
+	do {
 		if (--s->busy[row.first] == 0)
 			s->idle++;
-	slab_count_used(s, (uint32_t)-1);
+	} while (unlikely(row.first++ != row.last));
+}
+
+void *osmem_slab_put(struct osmem_slab *s, void *list)
+{
+	uint32_t n = 0;
+	void *next;
+
+	for (; (uintptr_t)list - (uintptr_t)s->start < s->most; list = next) {
+		next = *(void **)list;
+		slab_put(s, list);
+		n++;
+	}
+	slab_count_used(s, -n);
+	return list;
+}
+
+/* A list that is being made: its length, and where the next one goes. */
+struct slab_list {
+	void **last;
+	uint32_t count;
+};
+
+static void slab_append(struct slab_list *list, void *slot)
+{
+	*list->last = slot;
+	list->last = slot;
+	list->count++;
 }
 
 /* From the lowest piece: what is in use stays together. */
-static void *slab_take_ready(struct osmem_slab *s)
+static void slab_take_ready(struct osmem_slab *s, struct slab_list *list,
+			    uint32_t most)
 {
 	uint32_t piece = (uint32_t)__builtin_ctz(s->ready);
-	uint32_t index = s->lists[piece] - 1U;
-	uintptr_t *slot = slab_slot(s, index);
+	uint32_t index = s->lists[piece];
 
-	s->lists[piece] = (uint16_t)slot[0];
-	if (s->lists[piece] == 0)
+	while (index != 0 && list->count < most) {
+		uintptr_t *slot = slab_slot(s, index - 1);
+
+		slab_use(s, index - 1, OSMEM_SLAB_PIECES);
+		index = (uint32_t)slot[0];
+		slab_append(list, slot);
+	}
+	s->lists[piece] = (uint16_t)index;
+	if (index == 0)
 		s->ready &= ~(1U << piece);
-	slab_use(s, index, OSMEM_SLAB_PIECES);
-	return slot;
 }
 
 /* Slots that were never used; none while there are any others. */
-static void *slab_take_fresh(struct osmem_slab *s)
+static void slab_take_fresh(struct osmem_slab *s, struct slab_list *list,
+			    uint32_t most)
 {
 	uint32_t carved = osmem_slab_carved(s);
-	uint32_t counted = 0;
-	uintptr_t *slot = (uintptr_t *)(s->start + carved);
-	uint32_t index;
+	uint32_t index = slab_index(s, s->start + carved);
 
-	if (carved == s->most)
-		return NULL;
-	if (carved != 0 && s->units == 1)
-		counted = ((carved - 1) >> slab_piece_shift) + 1;
-	index = slab_index(s, slot);
-	slab_use(s, index, counted);
-	slot[1] = s->mark;
-	slab_set_carved(s, index + 1);
-	return slot;
+	while (carved < s->most && list->count < most) {
+		uintptr_t *slot = (uintptr_t *)(s->start + carved);
+		uint32_t counted = 0;
+
+		if (carved != 0 && s->units == 1)
+			counted = ((carved - 1) >> slab_piece_shift) + 1;
+		slab_use(s, index++, counted);
+		slot[1] = s->mark;
+		slab_append(list, slot);
+		carved += s->size;
+	}
+	slab_set_carved(s, index);
 }
 
 /* Makes the slots of the lowest pieces that are gone ready again. */
@@ -329,27 +375,23 @@ bool osmem_slab_has_slots(const struct osmem_slab *s)
 
 void *osmem_slab_take(struct osmem_slab *s, uint32_t count, uint32_t *taken)
 {
-	void *list = NULL;
-	void **last = &list;
-	uint32_t n;
+	void *first = NULL;
+	struct slab_list list = { &first, 0 };
 
 	if (s->ready == 0)
 		slab_restore(s);
-	for (n = 0; n < count && s->ready != 0; n++) {
-		*last = slab_take_ready(s);
-		last = *last;
-	}
-	if (n == 0) {
+	while (list.count < count && s->ready != 0)
+		slab_take_ready(s, &list, count);
+	if (list.count == 0) {
 		/* Each that waits in a bin costs memory that was not there. */
 		if (count > SLAB_FRESH / s->size + 1)
 			count = SLAB_FRESH / s->size + 1;
-		for (; n < count && (*last = slab_take_fresh(s)) != NULL; n++)
-			last = *last;
+		slab_take_fresh(s, &list, count);
 	}
-	*last = NULL;
-	slab_count_used(s, n);
-	*taken = n;
-	return list;
+	*list.last = NULL;
+	slab_count_used(s, list.count);
+	*taken = list.count;
+	return first;
 }
 
 /* --- giving pieces back --- */
@@ -502,11 +544,12 @@ bool osmem_slab_collect(struct osmem_slab *s, bool posted)
 	link = old >> OSMEM_SLAB_LINK_SHIFT & OSMEM_SLAB_LINK_MASK;
 	if (link == 0)
 		return false;
+	slab_count_used(s, -(old >> OSMEM_SLAB_COUNT_SHIFT));
 	while (link != 0) {
 		uintptr_t *slot = slab_slot(s, link - 1);
 
 		link = (uint32_t)slot[0];
-		osmem_slab_put(s, slot);
+		slab_put(s, slot);
 	}
 	return true;
 }

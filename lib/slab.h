@@ -181,8 +181,11 @@ OSMEM_FN bool osmem_slab_has_slots(const struct osmem_slab *s);
 OSMEM_FN void *osmem_slab_take(struct osmem_slab *s, uint32_t count,
 			       uint32_t *taken);
 
-/* A slot comes back to the slab's own lists. Held. */
-OSMEM_FN void osmem_slab_put(struct osmem_slab *s, void *p);
+/*
+ * Slots linked by pointers come back to the slab's own lists, up to the first
+ * that is not the slab's: it is returned. Held.
+ */
+OSMEM_FN void *osmem_slab_put(struct osmem_slab *s, void *list);
 
 /* Bytes of memory that osmem_slab_tear() would give back. Held. */
 OSMEM_FN size_t osmem_slab_idle(const struct osmem_slab *s);

@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/futex.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
@@ -192,9 +193,16 @@ bool osmem_sys_malloc_is_ours(void)
 
 size_t osmem_sys_page_size(void)
 {
-	size_t size = getauxval(AT_PAGESZ);
+	/* Relaxed: everybody who is too early finds out the same. */
+	static atomic_size_t page;
+	size_t size = atomic_load_explicit(&page, memory_order_relaxed);
 
-	return size != 0 ? size : 4096;
+	if (unlikely(size == 0)) {
+		size = getauxval(AT_PAGESZ);
+		size = size != 0 ? size : 4096;
+		atomic_store_explicit(&page, size, memory_order_relaxed);
+	}
+	return size;
 }
 
 static size_t sys_limit(int which)

@@ -34,13 +34,15 @@ enum {
 	/* A bin starts small and doubles while it proves too small. */
 	THREAD_BIN_FIRST = 2048,
 	THREAD_BIN_MOST = 64 * 1024,
-	THREAD_BIN_SLOTS = 512,
+	THREAD_BIN_SLOTS = 1024,
 	/* A bin of a class that is being given up: a share of what is used. */
 	THREAD_BIN_SHARE = 8,
 	/* What all bins together may pin then, a page for each slot. */
-	THREAD_BINS_PIN = 1 << 20,
+	THREAD_BINS_PIN = 3 << 18,
 	THREAD_LARGE = 1024, /* slots of which a few make a page */
 	THREAD_LARGE_BYTES = 512 * 1024, /* of them in all bins */
+	/* With so much idle memory a thread keeps no slab that is spent. */
+	THREAD_SPENT = 256 * 1024,
 	/* Idle bytes that a thread need not tell of. */
 	THREAD_UNTOLD = 16 * 1024
 };
@@ -116,12 +118,20 @@ static bool thread_is_spent(const struct osmem_slab *s)
 	       atomic_load_explicit(&s->remote, memory_order_relaxed) == 0;
 }
 
-/* Slots have come back to the slab. */
+static void thread_discard(struct osmem_thread *t, struct osmem_slab *s)
+{
+	thread_disown(t, s);
+	thread_delete(s);
+}
+
+/*
+ * Slots have come back to the slab. A burst needs it again soon when it is
+ * spent: a few stay, as idle memory, until there is too much of that.
+ */
 static void thread_settle(struct osmem_thread *t, struct osmem_slab *s)
 {
-	if (thread_is_spent(s)) {
-		thread_disown(t, s);
-		thread_delete(s);
+	if (thread_is_spent(s) && (s->units > 1 || t->idle > THREAD_SPENT)) {
+		thread_discard(t, s);
 	} else if (s->full) {
 		thread_unlink(&t->full, s);
 		s->full = false;
@@ -232,29 +242,18 @@ static void thread_widen(struct osmem_thread *t, unsigned int class)
 	thread_set_most(t, class, most > 0 ? most : 1);
 }
 
-/* A slot that the thread has used goes back to its slab. Lock. */
-static void thread_put(struct osmem_thread *t, struct osmem_slab *s, void *slot)
+/* Slots that the thread has used go back to their slabs, its own. Lock. */
+static void thread_put(struct osmem_thread *t, void *list)
 {
-	uint32_t used = osmem_slab_in_use(s);
-	size_t idle = osmem_slab_idle(s);
+	while (list != NULL) {
+		struct osmem_slab *s = osmem_slab_of(list);
+		uint32_t used = osmem_slab_in_use(s);
+		size_t idle = osmem_slab_idle(s);
 
-	osmem_slab_put(s, slot);
-	thread_account(t, s, used, idle);
-	if (s->full || used == 1)
-		thread_settle(t, s);
-}
-
-/* Everything from slot on goes back to the slabs, all the thread's own. */
-static void thread_return(struct osmem_thread *t, void *slot)
-{
-	void *next;
-
-	for (; slot != NULL; slot = next) {
-		struct osmem_slab *s = osmem_slab_of(slot);
-
-		next = *(void **)slot;
-		t->room[s->class]++;
-		thread_put(t, s, slot);
+		list = osmem_slab_put(s, list);
+		thread_account(t, s, used, idle);
+		if (s->full || osmem_slab_in_use(s) == 0)
+			thread_settle(t, s);
 	}
 }
 
@@ -263,13 +262,15 @@ static void thread_cut(struct osmem_thread *t, unsigned int class,
 		       ptrdiff_t keep)
 {
 	void **last = &t->list[class];
+	ptrdiff_t kept = 0;
 	void *rest;
 
-	while (keep-- > 0 && *last != NULL)
+	for (; kept < keep && *last != NULL; kept++)
 		last = *last;
 	rest = *last;
 	*last = NULL;
-	thread_return(t, rest);
+	t->room[class] = t->most[class] - kept;
+	thread_put(t, rest);
 }
 
 /*
@@ -385,9 +386,10 @@ void osmem_thread_release(struct osmem_slab *s, void *ptr)
 	if (osmem_thread_free(ptr))
 		return;
 	if (osmem_slab_owner(s) == t) {
+		((uintptr_t **)ptr)[0] = NULL;
 		((uintptr_t *)ptr)[1] = s->mark;
 		thread_enter(t);
-		thread_put(t, s, ptr);
+		thread_put(t, ptr);
 		thread_narrow(t, class);
 		thread_leave(t);
 		return;
@@ -600,9 +602,26 @@ static size_t thread_tear(struct osmem_slab *s)
 	return bytes;
 }
 
+static size_t thread_discard_spent(struct osmem_thread *t, unsigned int class)
+{
+	struct osmem_slab *s = t->partial[class];
+	struct osmem_slab *next;
+	size_t bytes = 0;
+
+	for (; s != NULL; s = next) {
+		next = s->next;
+		if (thread_is_spent(s)) {
+			bytes += osmem_slab_idle(s);
+			thread_discard(t, s);
+		}
+	}
+	return bytes;
+}
+
 static size_t thread_trim_one(struct osmem_thread *t, bool all)
 {
 	size_t bytes = 0;
+	size_t torn;
 	unsigned int class;
 
 	thread_enter(t);
@@ -611,10 +630,12 @@ static size_t thread_trim_one(struct osmem_thread *t, bool all)
 			thread_cut(t, class, 0);
 	if (all)
 		thread_drain(t, false);
-	if (t->idle != 0)
-		for (class = 0; class < OSMEM_CLASSES; class++)
-			bytes += thread_tear(t->partial[class]);
-	t->idle -= (ptrdiff_t)bytes;
+	for (class = 0; t->idle != 0 && class < OSMEM_CLASSES; class++) {
+		bytes += thread_discard_spent(t, class);
+		torn = thread_tear(t->partial[class]);
+		t->idle -= (ptrdiff_t)torn;
+		bytes += torn;
+	}
 	thread_tell(t, 1);
 	osmem_unlock(&t->lock);
 	return bytes;
