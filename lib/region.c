@@ -172,28 +172,9 @@ static size_t region_committed(void)
 	       OSMEM_UNIT_SHIFT;
 }
 
-/* Commits the next step, tables first. */
-static bool region_commit(void)
+/* Keeps the address space of so many units. Whether that left any over. */
+static bool region_shrink(size_t units)
 {
-	size_t from = region_committed();
-	size_t to = from + (REGION_STEP >> OSMEM_UNIT_SHIFT);
-	int i;
-
-	if (to << OSMEM_UNIT_SHIFT > region.reserved)
-		return false;
-	for (i = 0; i < REGION_EXTENTS; i++)
-		if (!region_commit_extent(i, from, to))
-			return false;
-	for (; from < to; from++)
-		osmem_region.heads[from] = osmem_region.nobody;
-	atomic_store_explicit(&osmem_region.limit, to << OSMEM_UNIT_SHIFT,
-			      memory_order_release);
-	return true;
-}
-
-bool osmem_region_release_spare(void)
-{
-	size_t units = region_committed();
 	bool any = false;
 	int i;
 
@@ -210,6 +191,43 @@ bool osmem_region_release_spare(void)
 	}
 	region.reserved = units << OSMEM_UNIT_SHIFT;
 	return any;
+}
+
+bool osmem_region_release_spare(void)
+{
+	return region_shrink(region_committed());
+}
+
+/*
+ * The kernel does not ask RLIMIT_AS when reserved space is committed: a limit
+ * that was set since is kept by us.
+ */
+static void region_keep_limit(size_t committed)
+{
+	size_t most = region_limit() >> OSMEM_UNIT_SHIFT;
+
+	if (most < region.reserved >> OSMEM_UNIT_SHIFT)
+		region_shrink(most > committed ? most : committed);
+}
+
+/* Commits the next step, tables first. */
+static bool region_commit(void)
+{
+	size_t from = region_committed();
+	size_t to = from + (REGION_STEP >> OSMEM_UNIT_SHIFT);
+	int i;
+
+	region_keep_limit(from);
+	if (to << OSMEM_UNIT_SHIFT > region.reserved)
+		return false;
+	for (i = 0; i < REGION_EXTENTS; i++)
+		if (!region_commit_extent(i, from, to))
+			return false;
+	for (; from < to; from++)
+		osmem_region.heads[from] = osmem_region.nobody;
+	atomic_store_explicit(&osmem_region.limit, to << OSMEM_UNIT_SHIFT,
+			      memory_order_release);
+	return true;
 }
 
 /* --- runs --- */

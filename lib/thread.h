@@ -12,8 +12,8 @@
 #include "lock.h"
 #include "slab.h"
 
-/* The largest size below the mapping threshold, in steps of 16 from 0. */
-enum { OSMEM_THREAD_STEPS = (OSMEM_MMAP_THRESHOLD - OSMEM_META) / 16 };
+/* Sizes up to the mapping threshold, in steps of 16 from 0. */
+enum { OSMEM_THREAD_STEPS = OSMEM_MMAP_THRESHOLD / 16 };
 
 /*
  * What the fast paths read comes first. It, most and
