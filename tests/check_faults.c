@@ -283,6 +283,36 @@ START_TEST(a_failed_realloc_may_have_swallowed)
 }
 END_TEST
 
+/* Locked pages: the first refusal says enough. */
+START_TEST(a_refused_purge_is_the_last_but_for_a_trim)
+{
+	enum { BLOCKS = 40000, KEPT = 50 };
+	static void *blocks[BLOCKS];
+	int round;
+	size_t i;
+
+	MUST(os_mallopt(OS_M_MODE, OS_MODE_FAST) == 1);
+	MUST(os_mallopt(OS_M_WARN, 0) == 1);
+	faults_arm(FAULTS_SET(FAULTS_PURGE), 1, true);
+	for (round = 0; round < 3; round++) {
+		for (i = 0; i < BLOCKS; i++)
+			if (blocks[i] == NULL)
+				blocks[i] = os_malloc(500);
+		for (i = 0; i < BLOCKS; i++)
+			if (i % KEPT != 0) {
+				os_free(blocks[i]);
+				blocks[i] = NULL;
+			}
+	}
+	MUST_EQ(faults_refused(), 1);
+	MUST_EQ(os_malloc_trim(0), 1);
+	MUST_EQ(faults_refused(), 2);
+	faults_disarm();
+	MUST_EQ(os_malloc_trim(0), 1);
+	MUST_EQ(os_heap_check(), 0);
+}
+END_TEST
+
 /* --- the options --- */
 
 static void map_refused(void *unused)
@@ -403,6 +433,7 @@ int main(int argc, char **argv)
 	tcase_add_test(tcase, a_refused_break_is_a_mapping);
 	tcase_add_test(tcase, what_munmap_refuses_is_used_again);
 	tcase_add_test(tcase, a_failed_realloc_may_have_swallowed);
+	tcase_add_test(tcase, a_refused_purge_is_the_last_but_for_a_trim);
 	tcase_add_test(tcase, failures_are_reported_with_reason_and_size);
 	tcase_add_test(tcase, option_die_ends_the_process);
 	suite_add_tcase(suite, tcase);

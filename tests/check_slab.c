@@ -9,6 +9,7 @@
 
 #include "class.h"
 #include "slab.h"
+#include "thread.h"
 
 #include "child.h"
 
@@ -199,6 +200,115 @@ START_TEST(blocks_outlive_their_thread)
 }
 END_TEST
 
+static void *allocate_and_free_some(void *arg)
+{
+	void **blocks = arg;
+	size_t i;
+
+	for (i = 0; i < HANDED; i++)
+		blocks[i] = os_malloc(100);
+	for (i = 0; i < HANDED; i += 3)
+		os_free(blocks[i]);
+	return NULL;
+}
+
+static void *allocate_one(void *arg)
+{
+	void **block = arg;
+
+	*block = os_malloc(100);
+	return NULL;
+}
+
+static void run_thread(void *(*fn)(void *arg), void *arg)
+{
+	pthread_t thread;
+
+	MUST_EQ(pthread_create(&thread, NULL, fn, arg), 0);
+	pthread_join(thread, NULL);
+}
+
+/* What others freed while a slab was nobody's is its new owner's at once. */
+START_TEST(who_adopts_a_slab_collects)
+{
+	static void *blocks[HANDED];
+	struct osmem_slab *s;
+	void *p;
+	size_t i;
+
+	if (!OSMEM_CONF_THREADS)
+		return;
+	run_thread(allocate_and_free_some, blocks);
+	for (i = 1; i < HANDED; i += 3)
+		os_free(blocks[i]);
+	run_thread(allocate_one, &p);
+	s = osmem_slab_of(p);
+	MUST_EQ(osmem_slab_waiting(s), 0);
+	MUST_EQ(osmem_slab_in_use(s), osmem_slab_used(s));
+	for (i = 2; i < HANDED; i += 3)
+		os_free(blocks[i]);
+	os_free(p);
+	MUST_EQ(os_heap_check(), 0);
+}
+END_TEST
+
+enum { LARGE_THREADS = 4, LARGE_LEAST = 1024, LARGE_MOST = 20000 };
+
+static pthread_barrier_t large_filled;
+
+static void use_large_bins(size_t size)
+{
+	void *blocks[64];
+	int i;
+
+	for (i = 0; i < 64; i++)
+		blocks[i] = os_malloc(size);
+	for (i = 0; i < 64; i++)
+		os_free(blocks[i]);
+}
+
+static void *fill_large_bins(void *barrier)
+{
+	size_t size;
+
+	for (size = LARGE_LEAST; size < LARGE_MOST; size += size / 4)
+		use_large_bins(size);
+	pthread_barrier_wait(barrier);
+	pthread_barrier_wait(barrier);
+	return NULL;
+}
+
+static void expect_a_large_bin(void *unused)
+{
+	(void)unused;
+	use_large_bins(2048);
+	MUST(osmem_thread_self->most[osmem_class_of(2048)] > 0);
+}
+
+/* All bins of large slots have one bound: the lost threads' must not count. */
+START_TEST(a_child_has_large_bins_again)
+{
+	pthread_t threads[LARGE_THREADS];
+	struct child child;
+	size_t i;
+
+	if (!OSMEM_CONF_THREADS)
+		return;
+	pthread_barrier_init(&large_filled, NULL, LARGE_THREADS + 1);
+	for (i = 0; i < LARGE_THREADS; i++)
+		MUST_EQ(pthread_create(&threads[i], NULL, fill_large_bins,
+				       &large_filled), 0);
+	pthread_barrier_wait(&large_filled);
+	child_run(&child, expect_a_large_bin, NULL);
+	if (!child_succeeded(&child))
+		child_show(&child);
+	MUST(child_succeeded(&child));
+	pthread_barrier_wait(&large_filled);
+	for (i = 0; i < LARGE_THREADS; i++)
+		pthread_join(threads[i], NULL);
+}
+END_TEST
+
 static int count_used(const struct os_block *block, void *arg)
 {
 	size_t *used = arg;
@@ -244,6 +354,8 @@ int main(void)
 	tcase_add_test(tcase, only_starts_of_carved_slots_are_slots);
 	tcase_add_test(tcase, misuse_is_reported);
 	tcase_add_test(tcase, blocks_outlive_their_thread);
+	tcase_add_test(tcase, who_adopts_a_slab_collects);
+	tcase_add_test(tcase, a_child_has_large_bins_again);
 	tcase_add_test(tcase, walk_and_statistics_see_slots);
 	suite_add_tcase(suite, tcase);
 	runner = srunner_create(suite);
