@@ -81,7 +81,7 @@ static size_t region_limit(void)
 	size_t limit = osmem_sys_space_limit();
 	size_t size = REGION_LARGEST;
 
-	while (limit != SIZE_MAX && size > limit / 8)
+	while (limit != SIZE_MAX && size > limit / 4)
 		size /= 2;
 	return size;
 }

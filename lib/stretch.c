@@ -205,15 +205,20 @@ static size_t stretch_chunk(size_t size)
 
 bool osmem_stretch_new_mapped(size_t size, struct osmem_stretch *out)
 {
+	size_t least = osmem_up(size, osmem_sys_page_size());
 	size_t chunk = stretch_chunk(size);
 	void *start = NULL;
 
 	/* The chunk is a wish, what was asked for a need. */
-	if (KEEP(osmem_sys_map(chunk, &start), "mmap", chunk) != 0) {
-		chunk = osmem_up(size, osmem_sys_page_size());
-		if (DIE(osmem_sys_map(chunk, &start), "mmap", chunk) != 0)
-			return false;
+	while (chunk > least &&
+	       KEEP(osmem_sys_map(chunk, &start), "mmap", chunk) != 0) {
+		chunk = osmem_up(chunk / 4, osmem_sys_page_size());
+		if (chunk < least)
+			chunk = least;
 	}
+	if (start == NULL &&
+	    DIE(osmem_sys_map(chunk, &start), "mmap", chunk) != 0)
+		return false;
 	out->start = start;
 	out->end = out->start + chunk;
 	stretches.growths++;
