@@ -85,7 +85,8 @@ static inline size_t osmem_class_size(unsigned int class)
 
 	if (class < OSMEM_CLASS_LINEAR)
 		return 16 * (size_t)(class + 1);
-	while (power < OSMEM_CLASS_TOP - 1 && class >= osmem_class_base(power + 1))
+	while (power < OSMEM_CLASS_TOP - 1 &&
+	       class >= osmem_class_base(power + 1))
 		power++;
 	steps = osmem_class_steps(power);
 	return (size_t)((1U << steps) + 1 + class - osmem_class_base(power))

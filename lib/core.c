@@ -137,7 +137,7 @@ void *osmem_core_alloc_zero(size_t size)
 	bool zero;
 	void *p;
 
-	/* The pages of a large block are left to the kernel: a slot's are not. */
+	/* The kernel clears the pages of a mapping when they are used. */
 	if (!core_too_large(size) && core_total(size) >= OSMEM_MMAP_THRESHOLD)
 		p = core_map(size, OSMEM_ALIGN, &zero);
 	else

@@ -40,7 +40,9 @@ enum {
 	/* What all bins together may pin then, a page for each slot. */
 	THREAD_BINS_PIN = 3 << 18,
 	THREAD_LARGE = 1024, /* slots of which a few make a page */
-	THREAD_LARGE_BYTES = 512 * 1024, /* of them in all bins */
+	THREAD_LARGE_BYTES = 384 * 1024, /* of them in all bins */
+	THREAD_LARGE_OWN = 16 * 1024,	 /* of them in a thread's, besides */
+	THREAD_LARGE_STEP = 32 * 1024,
 	/* With so much idle memory a thread keeps no slab that is spent. */
 	THREAD_SPENT = 256 * 1024,
 	/* Idle bytes that a thread need not tell of. */
@@ -195,20 +197,45 @@ static ptrdiff_t thread_bin_least(size_t size)
 	return (ptrdiff_t)(THREAD_BINS_PIN / (bins + 1) / size);
 }
 
-/* All bins of large slots together hold so many bytes and no more. */
-static bool thread_reserve(size_t size, ptrdiff_t more)
+/*
+ * All bins of large slots together hold so many bytes and no more, but for the
+ * first of each thread. It asks for them in steps, and not at all while there
+ * are none, or all threads would write to one line all the time.
+ */
+static bool thread_promise(struct osmem_thread *t, ptrdiff_t bytes)
 {
-	size_t bytes = size * (size_t)more;
+	ptrdiff_t step = 0;
 	size_t before;
+
+	if (bytes > t->promised)
+		step = (bytes - t->promised + THREAD_LARGE_STEP - 1) &
+		       ~(ptrdiff_t)(THREAD_LARGE_STEP - 1);
+	else if (t->promised - bytes >= 2 * THREAD_LARGE_STEP || bytes == 0)
+		step = -((t->promised - bytes) &
+			 ~(ptrdiff_t)(THREAD_LARGE_STEP - 1));
+	if (step == 0)
+		return true;
+	before = atomic_load_explicit(&threads.large, memory_order_relaxed);
+	if (step > 0 && before + (size_t)step > THREAD_LARGE_BYTES)
+		return false;
+	atomic_fetch_add_explicit(&threads.large, (size_t)step,
+				  memory_order_relaxed);
+	t->promised += step;
+	return true;
+}
+
+static bool thread_reserve(struct osmem_thread *t, size_t size, ptrdiff_t more)
+{
+	ptrdiff_t bytes = (ptrdiff_t)size * more;
+	ptrdiff_t above;
 
 	if (size < THREAD_LARGE)
 		return true;
-	before = atomic_fetch_add_explicit(&threads.large, bytes,
-					   memory_order_relaxed);
-	if (more <= 0 || before + bytes <= THREAD_LARGE_BYTES)
-		return true;
-	atomic_fetch_sub_explicit(&threads.large, bytes, memory_order_relaxed);
-	return false;
+	above = t->large + bytes - THREAD_LARGE_OWN;
+	if (!thread_promise(t, above > 0 ? above : 0))
+		return false;
+	t->large += bytes;
+	return true;
 }
 
 static void thread_set_most(struct osmem_thread *t, unsigned int class,
@@ -216,7 +243,7 @@ static void thread_set_most(struct osmem_thread *t, unsigned int class,
 {
 	ptrdiff_t more = most - t->most[class];
 
-	if (!thread_reserve(osmem_class_size(class), more))
+	if (more == 0 || !thread_reserve(t, osmem_class_size(class), more))
 		return;
 	if ((most == 0) != (t->most[class] == 0))
 		atomic_fetch_add_explicit(&threads.bins,
@@ -275,7 +302,7 @@ static void thread_cut(struct osmem_thread *t, unsigned int class,
 
 /*
  * A slot in a bin keeps a page, or more: no more of them than a share of those
- * in use. Lock.
+ * in use, reached by halves, as a class that is in use has its turns. Lock.
  */
 static void thread_narrow(struct osmem_thread *t, unsigned int class)
 {
@@ -285,6 +312,8 @@ static void thread_narrow(struct osmem_thread *t, unsigned int class)
 
 	if (share < least || size >= THREAD_LARGE)
 		share = least;
+	if (share < t->most[class] / 2)
+		share = t->most[class] / 2;
 	if (t->most[class] > share)
 		thread_set_most(t, class, share);
 	if (t->room[class] < 0)

@@ -35,6 +35,8 @@ struct osmem_thread {
 	void **heads;
 	ptrdiff_t most[OSMEM_CLASSES]; /* slots that a bin may hold */
 	bool wanted[OSMEM_CLASSES];    /* refilled since it was flushed */
+	ptrdiff_t large;    /* bytes that bins of large slots may hold */
+	ptrdiff_t promised; /* of these, by all threads' account */
 
 	struct osmem_lock lock;
 	struct osmem_slab *partial[OSMEM_CLASSES];
