@@ -211,20 +211,21 @@ size_t osmem_core_usable(const char *call, const void *ptr)
 
 /* --- freeing --- */
 
-static void core_release_slot(struct osmem_place place)
+static void core_release_slot(const char *call, struct osmem_place place)
 {
-	osmem_thread_release(osmem_slab_of(place.slot),
-			     (void *)(uintptr_t)place.slot);
+	if (!osmem_thread_release(osmem_slab_of(place.slot),
+				  (void *)(uintptr_t)place.slot))
+		osmem_core_misuse(call, place.slot);
 }
 
 /* Frees a located block and releases the lock. */
-static void core_release(struct osmem_place place)
+static void core_release(const char *call, struct osmem_place place)
 {
 	struct osmem_span span;
 
 	if (place.slot != NULL) {
 		core_leave();
-		core_release_slot(place);
+		core_release_slot(call, place);
 	} else if (place.block->status == OSMEM_USED) {
 		osmem_heap_free(place.block);
 		core_leave();
@@ -241,8 +242,7 @@ static bool core_free_slot(void *ptr)
 	if (!osmem_region_holds(ptr) ||
 	    osmem_hot_locate(ptr).found != OSMEM_FOUND_LIVE)
 		return false;
-	osmem_thread_release(osmem_slab_of(ptr), ptr);
-	return true;
+	return osmem_thread_release(osmem_slab_of(ptr), ptr);
 }
 
 void osmem_core_free(const char *call, void *ptr)
@@ -264,7 +264,7 @@ void osmem_core_free(const char *call, void *ptr)
 	}
 	place = core_live(call, ptr);
 	osmem_check_fill(ptr, core_size(place), OSMEM_FILL_FREED);
-	core_release(place);
+	core_release(call, place);
 }
 
 /*
@@ -296,9 +296,9 @@ void osmem_core_free_sized(const char *call, void *ptr, size_t alignment,
 				  core_size(place));
 	osmem_check_fill(ptr, core_size(place), OSMEM_FILL_FREED);
 	if (is_slot)
-		core_release_slot(place);
+		core_release_slot(call, place);
 	else
-		core_release(place);
+		core_release(call, place);
 }
 
 /* --- resizing --- */
@@ -333,7 +333,7 @@ static int core_move(const char *call, void *ptr, struct osmem_place place,
 	memcpy(p, ptr, old < size ? old : size);
 	if (!core_free_slot(ptr)) {
 		core_enter();
-		core_release(core_live(call, ptr));
+		core_release(call, core_live(call, ptr));
 	}
 	*out = p;
 	return 0;

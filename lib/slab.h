@@ -196,7 +196,8 @@ OSMEM_FN void osmem_slab_tear(struct osmem_slab *s);
 /* What the caller of osmem_slab_free_remote() has to do. */
 enum osmem_slab_duty {
 	OSMEM_SLAB_POST = 1, /* the slab to its owner: it was not posted */
-	OSMEM_SLAB_HARVEST = 2 /* look after it: much has come back */
+	OSMEM_SLAB_HARVEST = 2, /* look after it: much has come back */
+	OSMEM_SLAB_REPORT = 4 /* another thread has just freed it: no effect */
 };
 
 /* Frees a slot of a slab that is not held. */

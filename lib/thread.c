@@ -406,14 +406,14 @@ static void thread_harvest(struct osmem_slab *s)
 		osmem_thread_trim(false);
 }
 
-void osmem_thread_release(struct osmem_slab *s, void *ptr)
+bool osmem_thread_release(struct osmem_slab *s, void *ptr)
 {
 	struct osmem_thread *t = osmem_thread_self;
 	unsigned int class = s->class;
 	int duty;
 
 	if (osmem_thread_free(ptr))
-		return;
+		return true;
 	if (osmem_slab_owner(s) == t) {
 		((uintptr_t **)ptr)[0] = NULL;
 		((uintptr_t *)ptr)[1] = s->mark;
@@ -421,7 +421,7 @@ void osmem_thread_release(struct osmem_slab *s, void *ptr)
 		thread_put(t, ptr);
 		thread_narrow(t, class);
 		thread_leave(t);
-		return;
+		return true;
 	}
 	duty = osmem_slab_free_remote(s, ptr);
 	if (duty & OSMEM_SLAB_POST) {
@@ -432,6 +432,7 @@ void osmem_thread_release(struct osmem_slab *s, void *ptr)
 	}
 	if (duty & OSMEM_SLAB_HARVEST)
 		thread_harvest(s);
+	return (duty & OSMEM_SLAB_REPORT) == 0;
 }
 
 /* --- pools --- */

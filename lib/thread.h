@@ -137,8 +137,11 @@ static inline __attribute__((always_inline)) bool osmem_thread_free(void *ptr)
 /* A slot of a hot class, the thread's bin being empty; NULL without space. */
 OSMEM_FN void *osmem_thread_refill(unsigned int class);
 
-/* Frees a located, live slot of any thread's slab. No lock. */
-OSMEM_FN void osmem_thread_release(struct osmem_slab *s, void *ptr);
+/*
+ * Frees a located, live slot of any thread's slab. False when another thread
+ * has freed it meanwhile. No lock.
+ */
+OSMEM_FN bool osmem_thread_release(struct osmem_slab *s, void *ptr);
 
 /*
  * Gives back what slabs do not need; all: this thread's bins first, and what

@@ -252,6 +252,22 @@ START_TEST(who_adopts_a_slab_collects)
 }
 END_TEST
 
+/* Both threads had found it live before either freed it. */
+START_TEST(two_threads_that_free_a_slot_at_once)
+{
+	static void *blocks[HANDED];
+	struct osmem_slab *s;
+
+	if (!OSMEM_CONF_THREADS)
+		return;
+	run_thread(allocate_some, blocks);
+	s = osmem_slab_of(blocks[7]);
+	MUST((osmem_slab_free_remote(s, blocks[7]) & OSMEM_SLAB_REPORT) == 0);
+	MUST_EQ(osmem_slab_free_remote(s, blocks[7]), OSMEM_SLAB_REPORT);
+	MUST_EQ(osmem_slab_waiting(s), 1);
+}
+END_TEST
+
 enum { LARGE_THREADS = 4, LARGE_LEAST = 1024, LARGE_MOST = 20000 };
 
 static pthread_barrier_t large_filled;
@@ -355,6 +371,7 @@ int main(void)
 	tcase_add_test(tcase, misuse_is_reported);
 	tcase_add_test(tcase, blocks_outlive_their_thread);
 	tcase_add_test(tcase, who_adopts_a_slab_collects);
+	tcase_add_test(tcase, two_threads_that_free_a_slot_at_once);
 	tcase_add_test(tcase, a_child_has_large_bins_again);
 	tcase_add_test(tcase, walk_and_statistics_see_slots);
 	suite_add_tcase(suite, tcase);
