@@ -186,7 +186,7 @@ static size_t ops_size(struct fuzz_input *in)
 	case 4:
 		return ((size_t)1 << (kind >> 3) % 23) - 48 + fuzz_byte(in) / 2;
 	case 5:
-		return (size_t)fuzz_bytes(in, 3) & 0x3fffff;
+		return (size_t)fuzz_bytes(in, 3) & 0x7fffff;
 	case 6:
 		return 131072 - 128 + fuzz_byte(in);
 	default:
