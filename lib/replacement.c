@@ -36,8 +36,10 @@
 #include "mapped.c"
 
 #include "slab.c"
+#include "slab_look.c"
 
 #include "thread.c"
+#include "thread_slabs.c"
 
 #include "init.c"
 

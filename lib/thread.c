@@ -1,15 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * thread.c - refilling a thread's bins, remote frees, giving back, exit.
+ * thread.c - bins: refilling and flushing; threads that begin, end and fork.
  *
- * A thread's slabs of a class are partial, and its bin is refilled from the
- * first of them, or full, until a slot comes back. What a thread leaves behind
- * when it ends goes to its class's pool, which has a lock of its own, and is
- * adopted from there. Locks are taken in the order thread, pool, core, and
- * never two of a kind. Structures of threads are used again and never
- * unmapped, so a stale owner can be read, and locked.
+ * Locks are taken in the order thread, pool, core, and never two of a kind.
+ * Structures of threads are used again and never unmapped, so a stale owner
+ * can be read, and locked.
  */
-#include "thread.h"
+#include "thread_state.h"
 
 #include "check.h"
 #include "die.h"
@@ -25,12 +22,7 @@ OSMEM_VAR_DEFINED __thread struct osmem_thread *osmem_thread_self
 	__attribute__((tls_model("initial-exec"))) = &thread_none;
 OSMEM_VAR_DEFINED _Atomic(uint8_t) osmem_thread_classes[OSMEM_THREAD_STEPS];
 
-/* The stack of a thread that has ended: nothing can be posted to it. */
-static struct osmem_slab thread_closed;
-
 enum {
-	/* How many slabs of a pool are looked at for a free slot. */
-	THREAD_ADOPT_TRIES = 8,
 	/* A bin starts small and doubles while it proves too small. */
 	THREAD_BIN_FIRST = 2048,
 	THREAD_BIN_MOST = 64 * 1024,
@@ -42,17 +34,8 @@ enum {
 	THREAD_LARGE = 1024, /* slots of which a few make a page */
 	THREAD_LARGE_BYTES = 384 * 1024, /* of them in all bins */
 	THREAD_LARGE_OWN = 16 * 1024,	 /* of them in a thread's, besides */
-	THREAD_LARGE_STEP = 32 * 1024,
-	/* With so much idle memory a thread keeps no slab that is spent. */
-	THREAD_SPENT = 256 * 1024,
-	/* Idle bytes that a thread need not tell of. */
-	THREAD_UNTOLD = 16 * 1024
+	THREAD_LARGE_STEP = 32 * 1024
 };
-
-static struct thread_pool {
-	struct osmem_lock lock;
-	struct osmem_slab *first; /* linked by next */
-} thread_pools[OSMEM_CLASSES];
 
 /* Under the core's lock, but for the atomic ones. */
 static struct {
@@ -68,122 +51,6 @@ static struct {
 	atomic_size_t bins; /* relaxed, as large: measures only */
 	atomic_size_t large;
 } threads;
-
-/* --- a thread's lists of slabs --- */
-
-static void thread_link(struct osmem_slab **list, struct osmem_slab *s)
-{
-	s->prev = NULL;
-	s->next = *list;
-	if (s->next != NULL)
-		s->next->prev = s;
-	*list = s;
-}
-
-static void thread_unlink(struct osmem_slab **list, struct osmem_slab *s)
-{
-	if (s->prev != NULL)
-		s->prev->next = s->next;
-	else
-		*list = s->next;
-	if (s->next != NULL)
-		s->next->prev = s->prev;
-}
-
-/* The thread gets a slab of its own, among the partial ones. */
-static void thread_own(struct osmem_thread *t, struct osmem_slab *s)
-{
-	thread_link(&t->partial[s->class], s);
-	t->used[s->class] += osmem_slab_in_use(s);
-	t->idle += (ptrdiff_t)osmem_slab_idle(s);
-}
-
-static void thread_disown(struct osmem_thread *t, struct osmem_slab *s)
-{
-	thread_unlink(s->full ? &t->full : &t->partial[s->class], s);
-	s->full = false;
-	t->used[s->class] -= osmem_slab_in_use(s);
-	t->idle -= (ptrdiff_t)osmem_slab_idle(s);
-}
-
-static void thread_delete(struct osmem_slab *s)
-{
-	osmem_lock(&osmem_core_lock);
-	osmem_slab_delete(s);
-	osmem_unlock(&osmem_core_lock);
-}
-
-/* A slab without a slot in use is left to the region, unless it is posted. */
-static bool thread_is_spent(const struct osmem_slab *s)
-{
-	return osmem_slab_in_use(s) == 0 &&
-	       atomic_load_explicit(&s->remote, memory_order_relaxed) == 0;
-}
-
-static void thread_discard(struct osmem_thread *t, struct osmem_slab *s)
-{
-	thread_disown(t, s);
-	thread_delete(s);
-}
-
-/*
- * Slots have come back to the slab. A burst needs it again soon when it is
- * spent: a few stay, as idle memory, until there is too much of that.
- */
-static void thread_settle(struct osmem_thread *t, struct osmem_slab *s)
-{
-	if (thread_is_spent(s) && (s->units > 1 || t->idle > THREAD_SPENT)) {
-		thread_discard(t, s);
-	} else if (s->full) {
-		thread_unlink(&t->full, s);
-		s->full = false;
-		thread_link(&t->partial[s->class], s);
-	}
-}
-
-/* Slots have come or gone: used and idle were these before. */
-static void thread_account(struct osmem_thread *t, const struct osmem_slab *s,
-			   uint32_t used, size_t idle)
-{
-	t->used[s->class] += osmem_slab_in_use(s) - (size_t)used;
-	t->idle += (ptrdiff_t)(osmem_slab_idle(s) - idle);
-}
-
-static void thread_take_remote(struct osmem_thread *t, struct osmem_slab *s,
-			       bool posted)
-{
-	uint32_t used = osmem_slab_in_use(s);
-	size_t idle = osmem_slab_idle(s);
-	bool any = osmem_slab_collect(s, posted);
-
-	thread_account(t, s, used, idle);
-	if (any || posted)
-		thread_settle(t, s);
-}
-
-/* Tells the region what is idle, when it has changed by much. */
-static void thread_tell(struct osmem_thread *t, ptrdiff_t least)
-{
-	ptrdiff_t change = t->idle - t->told;
-
-	if (change >= least || change <= -least) {
-		t->told = t->idle;
-		osmem_region_add_idle(change);
-	}
-}
-
-static void thread_enter(struct osmem_thread *t)
-{
-	osmem_lock(&t->lock);
-}
-
-static void thread_leave(struct osmem_thread *t)
-{
-	thread_tell(t, THREAD_UNTOLD);
-	osmem_unlock(&t->lock);
-	if (unlikely(osmem_region_should_purge()))
-		osmem_thread_trim(false);
-}
 
 /* --- bins --- */
 
@@ -278,9 +145,9 @@ static void thread_put(struct osmem_thread *t, void *list)
 		size_t idle = osmem_slab_idle(s);
 
 		list = osmem_slab_put(s, list);
-		thread_account(t, s, used, idle);
+		osmem_thread_account(t, s, used, idle);
 		if (s->full || osmem_slab_in_use(s) == 0)
-			thread_settle(t, s);
+			osmem_thread_settle(t, s);
 	}
 }
 
@@ -320,91 +187,7 @@ static void thread_narrow(struct osmem_thread *t, unsigned int class)
 		thread_cut(t, class, t->most[class] / 2);
 }
 
-/* --- remote frees --- */
-
-/*
- * A handler of fork() allocates, and its thread has the core's lock: whoever
- * has another thread's may be waiting for it.
- */
-static bool thread_is_forking(void)
-{
-	return osmem_lock_is_mine(&osmem_core_lock);
-}
-
-/*
- * The slab's posted bit is ours: it stands on no stack. The owner may end
- * meanwhile; what it leaves is collected by who adopts it.
- */
-static void thread_post(struct osmem_slab *s)
-{
-	struct osmem_thread *t = osmem_slab_owner(s);
-	struct osmem_slab *top;
-
-	if (t != NULL) {
-		top = atomic_load_explicit(&t->posted, memory_order_relaxed);
-		while (top != &thread_closed) {
-			s->posted_next = top;
-			if (atomic_compare_exchange_weak_explicit(
-				    &t->posted, &top, s, memory_order_release,
-				    memory_order_relaxed))
-				return;
-		}
-	}
-	/* The next who sets it writes posted_next after we have. */
-	atomic_fetch_and_explicit(&s->remote, ~(uint32_t)OSMEM_SLAB_POSTED,
-				  memory_order_release);
-}
-
-/* Takes what was posted; close: and lets nothing be posted any more. */
-static void thread_drain(struct osmem_thread *t, bool close)
-{
-	struct osmem_slab *s;
-	struct osmem_slab *next;
-
-	s = atomic_load_explicit(&t->posted, memory_order_relaxed);
-	if (!close && (s == NULL || s == &thread_closed))
-		return;
-	s = atomic_exchange_explicit(&t->posted, close ? &thread_closed : NULL,
-				     memory_order_acquire);
-	for (; s != NULL && s != &thread_closed; s = next) {
-		next = s->posted_next;
-		/* Posted to who owned it before this structure was reused. */
-		if (osmem_slab_owner(s) != t)
-			thread_post(s);
-		else
-			thread_take_remote(t, s, true);
-	}
-}
-
-static void thread_harvest_pooled(struct osmem_slab *s, unsigned int class);
-
-/*
- * Much of somebody's slab has come back, and its owner may be asleep for good:
- * who freed the last of it does what the owner would do. It may have gone, and
- * come again as another, since we freed: then this is done for nothing.
- */
-static void thread_harvest(struct osmem_slab *s)
-{
-	struct osmem_thread *t = osmem_slab_owner(s);
-	unsigned int pooled;
-
-	if (thread_is_forking())
-		return;
-	if (t != NULL) {
-		thread_enter(t);
-		thread_drain(t, false);
-		/* It may be in no stack, when it was adopted meanwhile. */
-		if (osmem_slab_owner(s) == t)
-			thread_take_remote(t, s, false);
-		thread_leave(t);
-	}
-	pooled = atomic_load_explicit(&s->pooled, memory_order_relaxed);
-	if (pooled == 0)
-		return;
-	thread_harvest_pooled(s, pooled - 1);
-	if (osmem_region_should_purge())
-		osmem_thread_trim(false);
-}
+/* --- frees off the hot path --- */
 
 bool osmem_thread_release(struct osmem_slab *s, void *ptr)
 {
@@ -417,93 +200,22 @@ bool osmem_thread_release(struct osmem_slab *s, void *ptr)
 	if (osmem_slab_owner(s) == t) {
 		((uintptr_t **)ptr)[0] = NULL;
 		((uintptr_t *)ptr)[1] = s->mark;
-		thread_enter(t);
+		osmem_thread_enter(t);
 		thread_put(t, ptr);
 		thread_narrow(t, class);
-		thread_leave(t);
+		osmem_thread_leave(t);
 		return true;
 	}
 	duty = osmem_slab_free_remote(s, ptr);
 	if (duty & OSMEM_SLAB_POST) {
-		thread_post(s);
+		osmem_thread_post(s);
 		/* Others may have freed the rest before it was posted. */
 		if (osmem_slab_is_ripe(s))
 			duty |= OSMEM_SLAB_HARVEST;
 	}
 	if (duty & OSMEM_SLAB_HARVEST)
-		thread_harvest(s);
+		osmem_thread_harvest(s);
 	return (duty & OSMEM_SLAB_REPORT) == 0;
-}
-
-/* --- pools --- */
-
-/* The pool's lock. */
-static void thread_pool_take(struct thread_pool *pool, struct osmem_slab *s)
-{
-	thread_unlink(&pool->first, s);
-	osmem_region_add_idle(-(ptrdiff_t)osmem_slab_idle(s));
-	atomic_store_explicit(&s->pooled, 0, memory_order_relaxed);
-}
-
-static void thread_harvest_pooled(struct osmem_slab *s, unsigned int class)
-{
-	struct thread_pool *pool = &thread_pools[class];
-	size_t idle;
-
-	osmem_lock(&pool->lock);
-	/* In this pool for certain: it comes and goes by the lock only. */
-	if (atomic_load_explicit(&s->pooled, memory_order_relaxed) ==
-	    class + 1) {
-		idle = osmem_slab_idle(s);
-		osmem_slab_collect(s, false);
-		osmem_region_add_idle((ptrdiff_t)(osmem_slab_idle(s) - idle));
-		if (thread_is_spent(s)) {
-			thread_pool_take(pool, s);
-			thread_delete(s);
-		}
-	}
-	osmem_unlock(&pool->lock);
-}
-
-/* What comes back while it changes hands has no other to look after it. */
-static void thread_pool_put(struct osmem_slab *s)
-{
-	unsigned int class = s->class;
-	struct thread_pool *pool = &thread_pools[class];
-
-	osmem_lock(&pool->lock);
-	osmem_slab_set_owner(s, NULL);
-	thread_link(&pool->first, s);
-	osmem_region_add_idle((ptrdiff_t)osmem_slab_idle(s));
-	atomic_store_explicit(&s->pooled, (uint8_t)(class + 1),
-			      memory_order_relaxed);
-	osmem_unlock(&pool->lock);
-	if (osmem_slab_is_ripe(s))
-		thread_harvest_pooled(s, class);
-}
-
-/* The fullest of a few that have a free slot, with what others freed. */
-static struct osmem_slab *thread_adopt(struct osmem_thread *t,
-				       unsigned int class)
-{
-	struct thread_pool *pool = &thread_pools[class];
-	struct osmem_slab *best = NULL;
-	struct osmem_slab *s;
-	int tries = THREAD_ADOPT_TRIES;
-
-	osmem_lock(&pool->lock);
-	for (s = pool->first; s != NULL && tries-- > 0; s = s->next)
-		if (osmem_slab_has_slots(s) &&
-		    (best == NULL ||
-		     osmem_slab_in_use(s) > osmem_slab_in_use(best)))
-			best = s;
-	if (best != NULL) {
-		thread_pool_take(pool, best);
-		osmem_slab_set_owner(best, t);
-		osmem_slab_collect(best, false);
-	}
-	osmem_unlock(&pool->lock);
-	return best;
 }
 
 /* --- refilling and flushing --- */
@@ -516,14 +228,14 @@ static struct osmem_slab *thread_next_slab(struct osmem_thread *t,
 
 	if (s != NULL)
 		return s;
-	s = thread_adopt(t, class);
+	s = osmem_thread_adopt(t, class);
 	if (s == NULL) {
 		osmem_lock(&osmem_core_lock);
 		s = osmem_slab_new(class, t);
 		osmem_unlock(&osmem_core_lock);
 	}
 	if (s != NULL)
-		thread_own(t, s);
+		osmem_thread_own(t, s);
 	return s;
 }
 
@@ -538,11 +250,11 @@ static void *thread_take(struct osmem_thread *t, struct osmem_slab *s,
 	if (s->ready == 0)
 		osmem_slab_collect(s, false);
 	list = osmem_slab_take(s, count, taken);
-	thread_account(t, s, used, idle);
+	osmem_thread_account(t, s, used, idle);
 	if (list == NULL) {
-		thread_unlink(&t->partial[s->class], s);
+		osmem_thread_unlink(&t->partial[s->class], s);
 		s->full = true;
-		thread_link(&t->full, s);
+		osmem_thread_link(&t->full, s);
 	}
 	return list;
 }
@@ -556,7 +268,7 @@ static void **thread_fetch(struct osmem_thread *t, unsigned int class,
 	struct osmem_slab *s;
 	void **list = NULL;
 
-	thread_drain(t, false);
+	osmem_thread_drain(t, false);
 	while (list == NULL) {
 		s = thread_next_slab(t, class);
 		if (s == NULL)
@@ -580,9 +292,9 @@ void *osmem_thread_refill(unsigned int class)
 		return osmem_thread_pop(t, class);
 	t->wanted[class] = true;
 	thread_widen(t, class);
-	thread_enter(t);
+	osmem_thread_enter(t);
 	list = thread_fetch(t, class, &count);
-	thread_leave(t);
+	osmem_thread_leave(t);
 	if (list == NULL)
 		return NULL;
 	t->limit = atomic_load_explicit(&osmem_region.limit,
@@ -607,30 +319,17 @@ void osmem_thread_flush(unsigned int class)
 		thread_widen(t, class);
 	if (t->room[class] >= 0)
 		return;
-	thread_enter(t);
+	osmem_thread_enter(t);
 	if (!wanted)
 		thread_narrow(t, class);
 	else
 		thread_cut(t, class, t->most[class] / 2);
 	/* We may not come here again. */
-	thread_drain(t, false);
-	thread_leave(t);
+	osmem_thread_drain(t, false);
+	osmem_thread_leave(t);
 }
 
 /* --- giving back --- */
-
-/* Slabs linked by next; what their idle pieces held is not idle any more. */
-static size_t thread_tear(struct osmem_slab *s)
-{
-	size_t bytes = 0;
-
-	for (; s != NULL && !osmem_region_is_refused(); s = s->next)
-		if (osmem_slab_idle(s) != 0) {
-			bytes += osmem_slab_idle(s);
-			osmem_slab_tear(s);
-		}
-	return bytes;
-}
 
 static size_t thread_discard_spent(struct osmem_thread *t, unsigned int class)
 {
@@ -640,9 +339,9 @@ static size_t thread_discard_spent(struct osmem_thread *t, unsigned int class)
 
 	for (; s != NULL; s = next) {
 		next = s->next;
-		if (thread_is_spent(s)) {
+		if (osmem_thread_is_spent(s)) {
 			bytes += osmem_slab_idle(s);
-			thread_discard(t, s);
+			osmem_thread_discard(t, s);
 		}
 	}
 	return bytes;
@@ -654,38 +353,20 @@ static size_t thread_trim_one(struct osmem_thread *t, bool all)
 	size_t torn;
 	unsigned int class;
 
-	thread_enter(t);
+	osmem_thread_enter(t);
 	if (all && t == osmem_thread_self)
 		for (class = 0; class < OSMEM_CLASSES; class++)
 			thread_cut(t, class, 0);
 	if (all)
-		thread_drain(t, false);
+		osmem_thread_drain(t, false);
 	for (class = 0; t->idle != 0 && class < OSMEM_CLASSES; class++) {
 		bytes += thread_discard_spent(t, class);
-		torn = thread_tear(t->partial[class]);
+		torn = osmem_thread_tear(t->partial[class]);
 		t->idle -= (ptrdiff_t)torn;
 		bytes += torn;
 	}
-	thread_tell(t, 1);
+	osmem_thread_tell(t, 1);
 	osmem_unlock(&t->lock);
-	return bytes;
-}
-
-static size_t thread_trim_pools(void)
-{
-	size_t bytes = 0;
-	unsigned int class;
-
-	for (class = 0; class < OSMEM_CLASSES; class++) {
-		struct thread_pool *pool = &thread_pools[class];
-		size_t torn;
-
-		osmem_lock(&pool->lock);
-		torn = thread_tear(pool->first);
-		osmem_region_add_idle(-(ptrdiff_t)torn);
-		osmem_unlock(&pool->lock);
-		bytes += torn;
-	}
 	return bytes;
 }
 
@@ -695,7 +376,7 @@ bool osmem_thread_trim(bool all)
 						      memory_order_acquire);
 	size_t bytes = 0;
 
-	if (t == NULL || thread_is_forking())
+	if (t == NULL || osmem_thread_is_forking())
 		return false;
 	if (all)
 		osmem_region_set_refused(false);
@@ -704,7 +385,7 @@ bool osmem_thread_trim(bool all)
 		return false;
 	for (; t != NULL; t = t->next)
 		bytes += thread_trim_one(t, all);
-	bytes += thread_trim_pools();
+	bytes += osmem_thread_trim_pools();
 	return osmem_region_purge() || bytes != 0;
 }
 
@@ -752,7 +433,7 @@ static struct osmem_thread *thread_attach(void)
 	osmem_unlock(&osmem_core_lock);
 	if (t == NULL)
 		return NULL;
-	if (thread_is_forking())
+	if (osmem_thread_is_forking())
 		osmem_lock_before_fork(&t->lock);
 	osmem_thread_self = t;
 	/* May allocate, and finds the lists in place. */
@@ -763,11 +444,11 @@ static struct osmem_thread *thread_attach(void)
 /* A slab of a thread that ends. */
 static void thread_abandon(struct osmem_thread *t, struct osmem_slab *s)
 {
-	thread_disown(t, s);
-	if (thread_is_spent(s))
-		thread_delete(s);
+	osmem_thread_disown(t, s);
+	if (osmem_thread_is_spent(s))
+		osmem_thread_delete(s);
 	else
-		thread_pool_put(s);
+		osmem_thread_pool_put(s);
 }
 
 static void thread_abandon_class(struct osmem_thread *t, unsigned int class)
@@ -789,15 +470,15 @@ static void thread_exit(void *arg)
 	unsigned int class;
 
 	osmem_thread_self = &thread_none;
-	thread_enter(t);
+	osmem_thread_enter(t);
 	t->limit = 0;
-	thread_drain(t, true);
+	osmem_thread_drain(t, true);
 	for (class = 0; class < OSMEM_CLASSES; class++)
 		thread_abandon_class(t, class);
 	while (t->full != NULL)
 		thread_abandon(t, t->full);
-	thread_tell(t, 1);
-	thread_leave(t);
+	osmem_thread_tell(t, 1);
+	osmem_thread_leave(t);
 	osmem_lock(&osmem_core_lock);
 	t->next_free = threads.unused;
 	threads.unused = t;
@@ -826,12 +507,9 @@ bool osmem_thread_open(void)
 /* One may fork in a signal handler, or before it has allocated. */
 void osmem_thread_before_fork(void)
 {
-	int i;
-
 	if (osmem_thread_self != &thread_none)
 		osmem_lock_before_fork(&osmem_thread_self->lock);
-	for (i = 0; i < OSMEM_CLASSES; i++)
-		osmem_lock_before_fork(&thread_pools[i].lock);
+	osmem_thread_pools_before_fork();
 }
 
 /*
@@ -876,7 +554,7 @@ static void thread_freeze_one(struct osmem_thread *t)
 	osmem_region_add_idle(-t->told);
 	memset(t, 0, sizeof(*t));
 	t->next = next;
-	atomic_store_explicit(&t->posted, &thread_closed,
+	atomic_store_explicit(&t->posted, &osmem_thread_closed,
 			      memory_order_relaxed);
 	t->next_free = threads.unused;
 	threads.unused = t;
@@ -896,10 +574,7 @@ static void thread_freeze(void)
 
 void osmem_thread_after_fork(bool child)
 {
-	int i;
-
-	for (i = 0; i < OSMEM_CLASSES; i++)
-		osmem_lock_after_fork(&thread_pools[i].lock);
+	osmem_thread_pools_after_fork();
 	if (child && threads.open)
 		thread_freeze();
 	osmem_lock_after_fork(&osmem_thread_self->lock);

@@ -1,0 +1,354 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * thread_slabs.c - a thread's lists of slabs, remote frees, and the pools.
+ *
+ * A thread's slabs of a class are partial, or full until a slot comes back.
+ * What a thread leaves behind when it ends goes to its class's pool, which has
+ * a lock of its own, and is adopted from there. Must never touch a bin: those
+ * are their thread's alone.
+ */
+#include "thread_state.h"
+
+#include "lock.h"
+
+OSMEM_VAR_DEFINED struct osmem_slab osmem_thread_closed;
+
+enum {
+	/* How many slabs of a pool are looked at for a free slot. */
+	THREAD_ADOPT_TRIES = 8,
+	/* With so much idle memory a thread keeps no slab that is spent. */
+	THREAD_SPENT = 256 * 1024,
+	/* Idle bytes that a thread need not tell of. */
+	THREAD_UNTOLD = 16 * 1024
+};
+
+static struct thread_pool {
+	struct osmem_lock lock;
+	struct osmem_slab *first; /* linked by next */
+} thread_pools[OSMEM_CLASSES];
+
+/* --- a thread's lists of slabs --- */
+
+void osmem_thread_link(struct osmem_slab **list, struct osmem_slab *s)
+{
+	s->prev = NULL;
+	s->next = *list;
+	if (s->next != NULL)
+		s->next->prev = s;
+	*list = s;
+}
+
+void osmem_thread_unlink(struct osmem_slab **list, struct osmem_slab *s)
+{
+	if (s->prev != NULL)
+		s->prev->next = s->next;
+	else
+		*list = s->next;
+	if (s->next != NULL)
+		s->next->prev = s->prev;
+}
+
+/* The thread gets a slab of its own, among the partial ones. */
+void osmem_thread_own(struct osmem_thread *t, struct osmem_slab *s)
+{
+	osmem_thread_link(&t->partial[s->class], s);
+	t->used[s->class] += osmem_slab_in_use(s);
+	t->idle += (ptrdiff_t)osmem_slab_idle(s);
+}
+
+void osmem_thread_disown(struct osmem_thread *t, struct osmem_slab *s)
+{
+	osmem_thread_unlink(s->full ? &t->full : &t->partial[s->class], s);
+	s->full = false;
+	t->used[s->class] -= osmem_slab_in_use(s);
+	t->idle -= (ptrdiff_t)osmem_slab_idle(s);
+}
+
+void osmem_thread_delete(struct osmem_slab *s)
+{
+	osmem_lock(&osmem_core_lock);
+	osmem_slab_delete(s);
+	osmem_unlock(&osmem_core_lock);
+}
+
+/* A slab without a slot in use is left to the region, unless it is posted. */
+bool osmem_thread_is_spent(const struct osmem_slab *s)
+{
+	return osmem_slab_in_use(s) == 0 &&
+	       atomic_load_explicit(&s->remote, memory_order_relaxed) == 0;
+}
+
+void osmem_thread_discard(struct osmem_thread *t, struct osmem_slab *s)
+{
+	osmem_thread_disown(t, s);
+	osmem_thread_delete(s);
+}
+
+/*
+ * Slots have come back to the slab. A burst needs it again soon when it is
+ * spent: a few stay, as idle memory, until there is too much of that.
+ */
+void osmem_thread_settle(struct osmem_thread *t, struct osmem_slab *s)
+{
+	if (osmem_thread_is_spent(s) &&
+	    (s->units > 1 || t->idle > THREAD_SPENT)) {
+		osmem_thread_discard(t, s);
+	} else if (s->full) {
+		osmem_thread_unlink(&t->full, s);
+		s->full = false;
+		osmem_thread_link(&t->partial[s->class], s);
+	}
+}
+
+/* Slots have come or gone: used and idle were these before. */
+void osmem_thread_account(struct osmem_thread *t, const struct osmem_slab *s,
+			   uint32_t used, size_t idle)
+{
+	t->used[s->class] += osmem_slab_in_use(s) - (size_t)used;
+	t->idle += (ptrdiff_t)(osmem_slab_idle(s) - idle);
+}
+
+static void thread_take_remote(struct osmem_thread *t, struct osmem_slab *s,
+			       bool posted)
+{
+	uint32_t used = osmem_slab_in_use(s);
+	size_t idle = osmem_slab_idle(s);
+	bool any = osmem_slab_collect(s, posted);
+
+	osmem_thread_account(t, s, used, idle);
+	if (any || posted)
+		osmem_thread_settle(t, s);
+}
+
+/* Tells the region what is idle, when it has changed by much. */
+void osmem_thread_tell(struct osmem_thread *t, ptrdiff_t least)
+{
+	ptrdiff_t change = t->idle - t->told;
+
+	if (change >= least || change <= -least) {
+		t->told = t->idle;
+		osmem_region_add_idle(change);
+	}
+}
+
+void osmem_thread_enter(struct osmem_thread *t)
+{
+	osmem_lock(&t->lock);
+}
+
+void osmem_thread_leave(struct osmem_thread *t)
+{
+	osmem_thread_tell(t, THREAD_UNTOLD);
+	osmem_unlock(&t->lock);
+	if (unlikely(osmem_region_should_purge()))
+		osmem_thread_trim(false);
+}
+
+/* --- remote frees --- */
+
+/*
+ * A handler of fork() allocates, and its thread has the core's lock: whoever
+ * has another thread's may be waiting for it.
+ */
+bool osmem_thread_is_forking(void)
+{
+	return osmem_lock_is_mine(&osmem_core_lock);
+}
+
+/*
+ * The slab's posted bit is ours: it stands on no stack. The owner may end
+ * meanwhile; what it leaves is collected by who adopts it.
+ */
+void osmem_thread_post(struct osmem_slab *s)
+{
+	struct osmem_thread *t = osmem_slab_owner(s);
+	struct osmem_slab *top;
+
+	if (t != NULL) {
+		top = atomic_load_explicit(&t->posted, memory_order_relaxed);
+		while (top != &osmem_thread_closed) {
+			s->posted_next = top;
+			if (atomic_compare_exchange_weak_explicit(
+				    &t->posted, &top, s, memory_order_release,
+				    memory_order_relaxed))
+				return;
+		}
+	}
+	/* The next who sets it writes posted_next after we have. */
+	atomic_fetch_and_explicit(&s->remote, ~(uint32_t)OSMEM_SLAB_POSTED,
+				  memory_order_release);
+}
+
+/* Takes what was posted; close: and lets nothing be posted any more. */
+void osmem_thread_drain(struct osmem_thread *t, bool close)
+{
+	struct osmem_slab *s;
+	struct osmem_slab *next;
+
+	s = atomic_load_explicit(&t->posted, memory_order_relaxed);
+	if (!close && (s == NULL || s == &osmem_thread_closed))
+		return;
+	s = atomic_exchange_explicit(&t->posted,
+				     close ? &osmem_thread_closed : NULL,
+				     memory_order_acquire);
+	for (; s != NULL && s != &osmem_thread_closed; s = next) {
+		next = s->posted_next;
+		/* Posted to who owned it before this structure was reused. */
+		if (osmem_slab_owner(s) != t)
+			osmem_thread_post(s);
+		else
+			thread_take_remote(t, s, true);
+	}
+}
+
+static void thread_harvest_pooled(struct osmem_slab *s, unsigned int class);
+
+/*
+ * Much of somebody's slab has come back, and its owner may be asleep for good:
+ * who freed the last of it does what the owner would do. It may have gone, and
+ * come again as another, since we freed: then this is done for nothing.
+ */
+void osmem_thread_harvest(struct osmem_slab *s)
+{
+	struct osmem_thread *t = osmem_slab_owner(s);
+	unsigned int pooled;
+
+	if (osmem_thread_is_forking())
+		return;
+	if (t != NULL) {
+		osmem_thread_enter(t);
+		osmem_thread_drain(t, false);
+		/* It may be in no stack, when it was adopted meanwhile. */
+		if (osmem_slab_owner(s) == t)
+			thread_take_remote(t, s, false);
+		osmem_thread_leave(t);
+	}
+	pooled = atomic_load_explicit(&s->pooled, memory_order_relaxed);
+	if (pooled == 0)
+		return;
+	thread_harvest_pooled(s, pooled - 1);
+	if (osmem_region_should_purge())
+		osmem_thread_trim(false);
+}
+
+/* --- pools --- */
+
+/* The pool's lock. */
+static void thread_pool_take(struct thread_pool *pool, struct osmem_slab *s)
+{
+	osmem_thread_unlink(&pool->first, s);
+	osmem_region_add_idle(-(ptrdiff_t)osmem_slab_idle(s));
+	atomic_store_explicit(&s->pooled, 0, memory_order_relaxed);
+}
+
+static void thread_harvest_pooled(struct osmem_slab *s, unsigned int class)
+{
+	struct thread_pool *pool = &thread_pools[class];
+	size_t idle;
+
+	osmem_lock(&pool->lock);
+	/* In this pool for certain: it comes and goes by the lock only. */
+	if (atomic_load_explicit(&s->pooled, memory_order_relaxed) ==
+	    class + 1) {
+		idle = osmem_slab_idle(s);
+		osmem_slab_collect(s, false);
+		osmem_region_add_idle((ptrdiff_t)(osmem_slab_idle(s) - idle));
+		if (osmem_thread_is_spent(s)) {
+			thread_pool_take(pool, s);
+			osmem_thread_delete(s);
+		}
+	}
+	osmem_unlock(&pool->lock);
+}
+
+/* What comes back while it changes hands has no other to look after it. */
+void osmem_thread_pool_put(struct osmem_slab *s)
+{
+	unsigned int class = s->class;
+	struct thread_pool *pool = &thread_pools[class];
+
+	osmem_lock(&pool->lock);
+	osmem_slab_set_owner(s, NULL);
+	osmem_thread_link(&pool->first, s);
+	osmem_region_add_idle((ptrdiff_t)osmem_slab_idle(s));
+	atomic_store_explicit(&s->pooled, (uint8_t)(class + 1),
+			      memory_order_relaxed);
+	osmem_unlock(&pool->lock);
+	if (osmem_slab_is_ripe(s))
+		thread_harvest_pooled(s, class);
+}
+
+/* The fullest of a few that have a free slot, with what others freed. */
+struct osmem_slab *osmem_thread_adopt(struct osmem_thread *t,
+				       unsigned int class)
+{
+	struct thread_pool *pool = &thread_pools[class];
+	struct osmem_slab *best = NULL;
+	struct osmem_slab *s;
+	int tries = THREAD_ADOPT_TRIES;
+
+	osmem_lock(&pool->lock);
+	for (s = pool->first; s != NULL && tries-- > 0; s = s->next)
+		if (osmem_slab_has_slots(s) &&
+		    (best == NULL ||
+		     osmem_slab_in_use(s) > osmem_slab_in_use(best)))
+			best = s;
+	if (best != NULL) {
+		thread_pool_take(pool, best);
+		osmem_slab_set_owner(best, t);
+		osmem_slab_collect(best, false);
+	}
+	osmem_unlock(&pool->lock);
+	return best;
+}
+
+/* --- giving back --- */
+
+/* Slabs linked by next; what their idle pieces held is not idle any more. */
+size_t osmem_thread_tear(struct osmem_slab *s)
+{
+	size_t bytes = 0;
+
+	for (; s != NULL && !osmem_region_is_refused(); s = s->next)
+		if (osmem_slab_idle(s) != 0) {
+			bytes += osmem_slab_idle(s);
+			osmem_slab_tear(s);
+		}
+	return bytes;
+}
+
+size_t osmem_thread_trim_pools(void)
+{
+	size_t bytes = 0;
+	unsigned int class;
+
+	for (class = 0; class < OSMEM_CLASSES; class++) {
+		struct thread_pool *pool = &thread_pools[class];
+		size_t torn;
+
+		osmem_lock(&pool->lock);
+		torn = osmem_thread_tear(pool->first);
+		osmem_region_add_idle(-(ptrdiff_t)torn);
+		osmem_unlock(&pool->lock);
+		bytes += torn;
+	}
+	return bytes;
+}
+
+/* --- fork --- */
+
+void osmem_thread_pools_before_fork(void)
+{
+	int i;
+
+	for (i = 0; i < OSMEM_CLASSES; i++)
+		osmem_lock_before_fork(&thread_pools[i].lock);
+}
+
+void osmem_thread_pools_after_fork(void)
+{
+	int i;
+
+	for (i = 0; i < OSMEM_CLASSES; i++)
+		osmem_lock_after_fork(&thread_pools[i].lock);
+}

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * thread_state.h - what thread.c and thread_slabs.c share, and nobody else
+ * sees. All functions need the thread's lock where nothing else is said.
+ */
+#ifndef OSMEM_THREAD_STATE_H
+#define OSMEM_THREAD_STATE_H
+
+#include "thread.h"
+
+/* The stack of a thread that has ended: nothing can be posted to it. */
+OSMEM_VAR struct osmem_slab osmem_thread_closed;
+
+/*
+ * Takes and releases a thread's lock; what has become idle meanwhile is told,
+ * and purged if it is too much.
+ */
+OSMEM_FN void osmem_thread_enter(struct osmem_thread *t);
+OSMEM_FN void osmem_thread_leave(struct osmem_thread *t);
+
+/* Tells the region what is idle, when it has changed by so much. */
+OSMEM_FN void osmem_thread_tell(struct osmem_thread *t, ptrdiff_t least);
+
+/* Lists of slabs. */
+OSMEM_FN void osmem_thread_link(struct osmem_slab **list, struct osmem_slab *s);
+OSMEM_FN void osmem_thread_unlink(struct osmem_slab **list,
+				  struct osmem_slab *s);
+
+/* The thread gets a slab, among the partial ones, or loses it. */
+OSMEM_FN void osmem_thread_own(struct osmem_thread *t, struct osmem_slab *s);
+OSMEM_FN void osmem_thread_disown(struct osmem_thread *t, struct osmem_slab *s);
+
+/* Whether no slot of the slab is in use, here or on the way. */
+OSMEM_FN bool osmem_thread_is_spent(const struct osmem_slab *s);
+
+/* A spent slab, owned or not, goes back to the region. */
+OSMEM_FN void osmem_thread_discard(struct osmem_thread *t,
+				   struct osmem_slab *s);
+OSMEM_FN void osmem_thread_delete(struct osmem_slab *s);
+
+/* Slots have come or gone, used and idle were these before; and come back. */
+OSMEM_FN void osmem_thread_account(struct osmem_thread *t,
+				   const struct osmem_slab *s, uint32_t used,
+				   size_t idle);
+OSMEM_FN void osmem_thread_settle(struct osmem_thread *t, struct osmem_slab *s);
+
+/* Whether the caller is a handler of fork(). No lock. */
+OSMEM_FN bool osmem_thread_is_forking(void);
+
+/* Remote frees: to the owner, for the owner (no lock), by the owner. */
+OSMEM_FN void osmem_thread_post(struct osmem_slab *s);
+OSMEM_FN void osmem_thread_harvest(struct osmem_slab *s);
+OSMEM_FN void osmem_thread_drain(struct osmem_thread *t, bool close);
+
+/* To a pool, and from it: NULL when it has none with a free slot. */
+OSMEM_FN void osmem_thread_pool_put(struct osmem_slab *s);
+OSMEM_FN struct osmem_slab *osmem_thread_adopt(struct osmem_thread *t,
+					       unsigned int class);
+
+/* Gives back the idle pieces of a list of slabs; of the pools. The bytes. */
+OSMEM_FN size_t osmem_thread_tear(struct osmem_slab *s);
+OSMEM_FN size_t osmem_thread_trim_pools(void);
+
+OSMEM_FN void osmem_thread_pools_before_fork(void);
+OSMEM_FN void osmem_thread_pools_after_fork(void);
+
+#endif
