@@ -21,8 +21,8 @@ enum {
 	OPS_FREED = 64,            /* pointers that are remembered */
 	OPS_BYTES = 16 << 20,      /* of all live blocks together */
 	OPS_SURE = 64 << 20,       /* up to here there is memory */
-	OPS_WHOLE = 512,           /* bytes of a pattern at either end */
-	OPS_SPARSE = 1021,         /* one in so many between them */
+	OPS_WHOLE = 64,            /* bytes of a pattern at either end */
+	OPS_SPARSE = 509,          /* one in so many between them */
 	OPS_ERRNO = 0x5a5a,        /* what free must keep */
 	OPS_MISUSE_WILD = 5,       /* see ops_wild() */
 };
@@ -454,7 +454,7 @@ static void *ops_wild(unsigned int which)
 	case 3:
 		return (void *)(UINTPTR_MAX - which);
 	default:
-		return (void *)((uintptr_t)1 << which % 48);
+		return (void *)(uintptr_t)(UINT64_C(1) << which % 48);
 	}
 }
 

@@ -206,12 +206,13 @@ static bool is_tame(void)
 	return percents <= ARGUMENTS;
 }
 
+/* At most: where words have 32 bits, some conversions take two. */
 static unsigned int count_arguments(void)
 {
 	unsigned int count = 0;
 
 	for (const char *at = format; *at != '\0'; at++)
-		count += *at == '%' || *at == '*';
+		count += strchr("%*lj", *at) != NULL;
 	return count;
 }
 
