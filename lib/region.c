@@ -3,9 +3,8 @@
  * region.c - reserving, committing, and runs of free units.
  *
  * Free runs below the frontier stand in sets by place and by length, dirty and
- * clean ones apart: a run is of one kind, so purging knows what to purge and
- * taking knows what is zero. Guarded by the core's lock; madvise is called
- * without it, on runs that have been taken out of the sets.
+ * clean ones apart, so purging knows what to purge. Guarded by the core's lock;
+ * madvise is called without it, on runs that have been taken out of the sets.
  */
 #include "region.h"
 
@@ -310,11 +309,9 @@ static void region_make_room(void)
 }
 
 /* Dirty runs first: their pages are there. */
-bool osmem_region_take(size_t units, size_t *first, bool *clean)
+bool osmem_region_take(size_t units, size_t *first)
 {
-	*clean = false;
 	if (!region_get_run(&region.dirty, units, first)) {
-		*clean = true;
 		if (region_get_run(&region.clean, units, first)) {
 			osmem_region_regret(units << OSMEM_UNIT_SHIFT);
 		} else {
@@ -330,10 +327,10 @@ bool osmem_region_take(size_t units, size_t *first, bool *clean)
 	return true;
 }
 
-void osmem_region_give(size_t first, size_t units, bool dirty)
+void osmem_region_give(size_t first, size_t units)
 {
 	region.used -= units;
-	region_put_run(dirty ? &region.dirty : &region.clean, first, units);
+	region_put_run(&region.dirty, first, units);
 	region_make_room();
 }
 

@@ -51,14 +51,11 @@ static inline bool osmem_region_holds(const void *p)
  */
 OSMEM_FN bool osmem_region_open(void *nobody);
 
-/*
- * The first of units in a row; false when there is no space. *clean: they are
- * known to be zero.
- */
-OSMEM_FN bool osmem_region_take(size_t units, size_t *first, bool *clean);
+/* The first of units in a row; false when there is no space. */
+OSMEM_FN bool osmem_region_take(size_t units, size_t *first);
 
-/* Gives units back; dirty: they have been written to. */
-OSMEM_FN void osmem_region_give(size_t first, size_t units, bool dirty);
+/* Gives units back, which may have been written to. */
+OSMEM_FN void osmem_region_give(size_t first, size_t units);
 
 /*
  * Unmaps the reservation's rest, so that others have address space. Whether

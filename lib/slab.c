@@ -193,9 +193,8 @@ struct osmem_slab *osmem_slab_new(unsigned int class,
 	struct osmem_slab *s;
 	size_t first;
 	size_t i;
-	bool clean;
 
-	if (!osmem_region_take(units, &first, &clean))
+	if (!osmem_region_take(units, &first))
 		return NULL;
 	s = osmem_slab_record(first);
 	s->start = osmem_region.base + (first << OSMEM_UNIT_SHIFT);
@@ -231,7 +230,7 @@ void osmem_slab_delete(struct osmem_slab *s)
 	osmem_slab_set_owner(s, NULL);
 	for (i = 0; i < s->units; i++)
 		osmem_region.heads[first + i] = &osmem_slab_nobody;
-	osmem_region_give(first, s->units, true);
+	osmem_region_give(first, s->units);
 }
 
 /* --- taking and putting --- */

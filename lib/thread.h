@@ -16,10 +16,10 @@
 enum { OSMEM_THREAD_STEPS = OSMEM_MMAP_THRESHOLD / 16 };
 
 /*
- * What the fast paths read comes first. It, most and
- * wanted are the thread's own. The
- * lock guards what comes after it and the records of the thread's slabs: the
- * thread takes it on slow paths, others to give back what an idle one leaves.
+ * What the fast paths read comes first. It, most and wanted are the thread's
+ * own. The lock guards what comes after it and the records of the thread's
+ * slabs: the thread takes it on slow paths, others to give back what an idle
+ * one leaves.
  * posted is a stack of slabs with remote frees, pushed by anybody with release,
  * taken whole under the lock with acquire.
  */

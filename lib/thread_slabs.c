@@ -102,7 +102,7 @@ void osmem_thread_settle(struct osmem_thread *t, struct osmem_slab *s)
 
 /* Slots have come or gone: used and idle were these before. */
 void osmem_thread_account(struct osmem_thread *t, const struct osmem_slab *s,
-			   uint32_t used, size_t idle)
+			  uint32_t used, size_t idle)
 {
 	t->used[s->class] += osmem_slab_in_use(s) - (size_t)used;
 	t->idle += (ptrdiff_t)(osmem_slab_idle(s) - idle);
@@ -280,7 +280,7 @@ void osmem_thread_pool_put(struct osmem_slab *s)
 
 /* The fullest of a few that have a free slot, with what others freed. */
 struct osmem_slab *osmem_thread_adopt(struct osmem_thread *t,
-				       unsigned int class)
+				      unsigned int class)
 {
 	struct thread_pool *pool = &thread_pools[class];
 	struct osmem_slab *best = NULL;
