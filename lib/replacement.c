@@ -39,6 +39,7 @@
 #include "slab_look.c"
 
 #include "thread.c"
+#include "thread_life.c"
 #include "thread_slabs.c"
 
 #include "init.c"

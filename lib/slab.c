@@ -16,6 +16,7 @@
 
 OSMEM_VAR_DEFINED struct osmem_slab osmem_slab_nobody;
 OSMEM_VAR_DEFINED uintptr_t osmem_slab_key;
+OSMEM_VAR_DEFINED atomic_bool osmem_slab_shut;
 
 /* A slab has at least so many slots, and wastes at most a 12th at its end. */
 enum {
@@ -146,7 +147,9 @@ static void slab_set_gone(struct osmem_slab *s, uint32_t gone)
 	uintptr_t owner = (uintptr_t)osmem_slab_owner(s);
 
 	atomic_store_explicit(&s->gone, gone, memory_order_relaxed);
-	if (owner != 0 && gone != 0)
+	if (owner != 0 &&
+	    (gone != 0 ||
+	     atomic_load_explicit(&osmem_slab_shut, memory_order_relaxed)))
 		owner |= OSMEM_SLAB_TORN;
 	atomic_store_explicit(&s->owner, owner, memory_order_relaxed);
 }

@@ -74,8 +74,14 @@ struct osmem_slab {
 
 _Static_assert(sizeof(struct osmem_slab) == OSMEM_RECORD, "a unit's record");
 
-/* In owner: some pieces are gone. */
+/* In owner: some pieces are gone, or the door is shut. */
 enum { OSMEM_SLAB_TORN = 1 };
+
+/*
+ * Every slab that gets an owner is torn: the door is shut. Relaxed: who must
+ * see it is given the slabs' names anew, under their locks.
+ */
+OSMEM_VAR atomic_bool osmem_slab_shut;
 
 /*
  * remote, from below: the slab stands on its owner's stack of posted slabs; the
@@ -166,7 +172,7 @@ OSMEM_FN struct osmem_slab *osmem_slab_new(unsigned int class,
 /* An empty slab's units go back. Held, and the core's lock. */
 OSMEM_FN void osmem_slab_delete(struct osmem_slab *s);
 
-/* Changes hands. Held by both. */
+/* Changes hands, or says its owner's name again. Held by both. */
 OSMEM_FN void osmem_slab_set_owner(struct osmem_slab *s,
 				   struct osmem_thread *owner);
 

@@ -1,26 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * thread.c - bins: refilling and flushing; threads that begin, end and fork.
+ * thread.c - bins: refilling, flushing, and what they may hold.
  *
- * Locks are taken in the order thread, pool, core, and never two of a kind.
- * Structures of threads are used again and never unmapped, so a stale owner
- * can be read, and locked.
+ * A bin is its thread's alone. Must never be called for another's.
  */
 #include "thread_state.h"
 
-#include "check.h"
-#include "die.h"
 #include "lock.h"
 #include "sys.h"
 
-#include <pthread.h>
-#include <string.h>
-
-static struct osmem_thread thread_none;
-
-OSMEM_VAR_DEFINED __thread struct osmem_thread *osmem_thread_self
-	__attribute__((tls_model("initial-exec"))) = &thread_none;
-OSMEM_VAR_DEFINED _Atomic(uint8_t) osmem_thread_classes[OSMEM_THREAD_STEPS];
+/* Bins in use, of all threads, and bytes promised to large ones. */
+static struct {
+	atomic_size_t bins; /* relaxed, as large: measures only */
+	atomic_size_t large;
+} thread_bins;
 
 enum {
 	/* A bin starts small and doubles while it proves too small. */
@@ -37,27 +30,12 @@ enum {
 	THREAD_LARGE_STEP = 32 * 1024
 };
 
-/* Under the core's lock, but for the atomic ones. */
-static struct {
-	struct osmem_thread *unused;
-	struct osmem_thread *chunk; /* of structures not used yet */
-	size_t left;
-	pthread_key_t key;
-	bool open;
-	bool tried;
-	/* Every structure: pushed with release, read with acquire. */
-	_Atomic(struct osmem_thread *) all;
-	/* Bins in use, of all threads, and bytes promised to large ones. */
-	atomic_size_t bins; /* relaxed, as large: measures only */
-	atomic_size_t large;
-} threads;
-
 /* --- bins --- */
 
 /* How many slots of a bin pin no more than its part of what all may pin. */
 static ptrdiff_t thread_bin_least(size_t size)
 {
-	size_t bins = atomic_load_explicit(&threads.bins, memory_order_relaxed);
+	size_t bins = atomic_load_explicit(&thread_bins.bins, memory_order_relaxed);
 
 	if (size < osmem_sys_page_size())
 		size = osmem_sys_page_size();
@@ -82,10 +60,10 @@ static bool thread_promise(struct osmem_thread *t, ptrdiff_t bytes)
 			 ~(ptrdiff_t)(THREAD_LARGE_STEP - 1));
 	if (step == 0)
 		return true;
-	before = atomic_load_explicit(&threads.large, memory_order_relaxed);
+	before = atomic_load_explicit(&thread_bins.large, memory_order_relaxed);
 	if (step > 0 && before + (size_t)step > THREAD_LARGE_BYTES)
 		return false;
-	atomic_fetch_add_explicit(&threads.large, (size_t)step,
+	atomic_fetch_add_explicit(&thread_bins.large, (size_t)step,
 				  memory_order_relaxed);
 	t->promised += step;
 	return true;
@@ -105,7 +83,7 @@ static bool thread_reserve(struct osmem_thread *t, size_t size, ptrdiff_t more)
 	return true;
 }
 
-static void thread_set_most(struct osmem_thread *t, unsigned int class,
+void osmem_thread_set_most(struct osmem_thread *t, unsigned int class,
 			    ptrdiff_t most)
 {
 	ptrdiff_t more = most - t->most[class];
@@ -113,7 +91,7 @@ static void thread_set_most(struct osmem_thread *t, unsigned int class,
 	if (more == 0 || !thread_reserve(t, osmem_class_size(class), more))
 		return;
 	if ((most == 0) != (t->most[class] == 0))
-		atomic_fetch_add_explicit(&threads.bins,
+		atomic_fetch_add_explicit(&thread_bins.bins,
 					  most == 0 ? (size_t)-1 : 1,
 					  memory_order_relaxed);
 	t->room[class] += more;
@@ -133,7 +111,7 @@ static void thread_widen(struct osmem_thread *t, unsigned int class)
 		most = THREAD_BIN_FIRST / size;
 	if (most > limit)
 		most = limit;
-	thread_set_most(t, class, most > 0 ? most : 1);
+	osmem_thread_set_most(t, class, most > 0 ? most : 1);
 }
 
 /* Slots that the thread has used go back to their slabs, its own. Lock. */
@@ -152,7 +130,7 @@ static void thread_put(struct osmem_thread *t, void *list)
 }
 
 /* Keeps the first so many slots of a bin. Lock. */
-static void thread_cut(struct osmem_thread *t, unsigned int class,
+void osmem_thread_cut(struct osmem_thread *t, unsigned int class,
 		       ptrdiff_t keep)
 {
 	void **last = &t->list[class];
@@ -182,9 +160,9 @@ static void thread_narrow(struct osmem_thread *t, unsigned int class)
 	if (share < t->most[class] / 2)
 		share = t->most[class] / 2;
 	if (t->most[class] > share)
-		thread_set_most(t, class, share);
+		osmem_thread_set_most(t, class, share);
 	if (t->room[class] < 0)
-		thread_cut(t, class, t->most[class] / 2);
+		osmem_thread_cut(t, class, t->most[class] / 2);
 }
 
 /* --- frees off the hot path --- */
@@ -259,7 +237,12 @@ static void *thread_take(struct osmem_thread *t, struct osmem_slab *s,
 	return list;
 }
 
-static struct osmem_thread *thread_attach(void);
+static uint32_t thread_wish(const struct osmem_thread *t, unsigned int class)
+{
+	if (atomic_load_explicit(&osmem_slab_shut, memory_order_relaxed))
+		return 1;
+	return (uint32_t)t->most[class] / 2 + 1;
+}
 
 /* Slots for a bin, from as many slabs as it takes. Lock. */
 static void **thread_fetch(struct osmem_thread *t, unsigned int class,
@@ -273,15 +256,14 @@ static void **thread_fetch(struct osmem_thread *t, unsigned int class,
 		s = thread_next_slab(t, class);
 		if (s == NULL)
 			return NULL;
-		list = thread_take(t, s, (uint32_t)t->most[class] / 2 + 1,
-				   count);
+		list = thread_take(t, s, thread_wish(t, class), count);
 	}
 	return list;
 }
 
 void *osmem_thread_refill(unsigned int class)
 {
-	struct osmem_thread *t = thread_attach();
+	struct osmem_thread *t = osmem_thread_attach();
 	uint32_t count;
 	void **list;
 
@@ -323,259 +305,9 @@ void osmem_thread_flush(unsigned int class)
 	if (!wanted)
 		thread_narrow(t, class);
 	else
-		thread_cut(t, class, t->most[class] / 2);
+		osmem_thread_cut(t, class, t->most[class] / 2);
 	/* We may not come here again. */
 	osmem_thread_drain(t, false);
 	osmem_thread_leave(t);
 }
 
-/* --- giving back --- */
-
-static size_t thread_discard_spent(struct osmem_thread *t, unsigned int class)
-{
-	struct osmem_slab *s = t->partial[class];
-	struct osmem_slab *next;
-	size_t bytes = 0;
-
-	for (; s != NULL; s = next) {
-		next = s->next;
-		if (osmem_thread_is_spent(s)) {
-			bytes += osmem_slab_idle(s);
-			osmem_thread_discard(t, s);
-		}
-	}
-	return bytes;
-}
-
-static size_t thread_trim_one(struct osmem_thread *t, bool all)
-{
-	size_t bytes = 0;
-	size_t torn;
-	unsigned int class;
-
-	osmem_thread_enter(t);
-	if (all && t == osmem_thread_self)
-		for (class = 0; class < OSMEM_CLASSES; class++)
-			thread_cut(t, class, 0);
-	if (all)
-		osmem_thread_drain(t, false);
-	for (class = 0; t->idle != 0 && class < OSMEM_CLASSES; class++) {
-		bytes += thread_discard_spent(t, class);
-		torn = osmem_thread_tear(t->partial[class]);
-		t->idle -= (ptrdiff_t)torn;
-		bytes += torn;
-	}
-	osmem_thread_tell(t, 1);
-	osmem_unlock(&t->lock);
-	return bytes;
-}
-
-bool osmem_thread_trim(bool all)
-{
-	struct osmem_thread *t = atomic_load_explicit(&threads.all,
-						      memory_order_acquire);
-	size_t bytes = 0;
-
-	if (t == NULL || osmem_thread_is_forking())
-		return false;
-	if (all)
-		osmem_region_set_refused(false);
-	osmem_region_learn();
-	if (!all && !osmem_region_should_purge())
-		return false;
-	for (; t != NULL; t = t->next)
-		bytes += thread_trim_one(t, all);
-	bytes += osmem_thread_trim_pools();
-	return osmem_region_purge() || bytes != 0;
-}
-
-/* --- threads that begin and end --- */
-
-static struct osmem_thread *thread_take_structure(void)
-{
-	enum { CHUNK = 64 * 1024 };
-	struct osmem_thread *t = threads.unused;
-	void *start = NULL;
-
-	if (t != NULL) {
-		threads.unused = t->next_free;
-		return t;
-	}
-	if (threads.left == 0) {
-		if (DIE(osmem_sys_map(CHUNK, &start), "mmap", CHUNK) != 0)
-			return NULL;
-		threads.chunk = start;
-		threads.left = CHUNK / sizeof(*t);
-	}
-	threads.left--;
-	t = threads.chunk++;
-	t->next = atomic_load_explicit(&threads.all, memory_order_relaxed);
-	atomic_store_explicit(&threads.all, t, memory_order_release);
-	return t;
-}
-
-/* NULL without memory, and for a thread whose destructor has run. */
-static struct osmem_thread *thread_attach(void)
-{
-	struct osmem_thread *t = osmem_thread_self;
-
-	if (likely(t != &thread_none))
-		return t;
-	osmem_lock(&osmem_core_lock);
-	t = thread_take_structure();
-	if (t != NULL) {
-		t->base = (uintptr_t)osmem_region.base;
-		t->heads = osmem_region.heads;
-		t->limit = atomic_load_explicit(&osmem_region.limit,
-						memory_order_relaxed);
-		atomic_store_explicit(&t->posted, NULL, memory_order_relaxed);
-	}
-	osmem_unlock(&osmem_core_lock);
-	if (t == NULL)
-		return NULL;
-	if (osmem_thread_is_forking())
-		osmem_lock_before_fork(&t->lock);
-	osmem_thread_self = t;
-	/* May allocate, and finds the lists in place. */
-	pthread_setspecific(threads.key, t);
-	return t;
-}
-
-/* A slab of a thread that ends. */
-static void thread_abandon(struct osmem_thread *t, struct osmem_slab *s)
-{
-	osmem_thread_disown(t, s);
-	if (osmem_thread_is_spent(s))
-		osmem_thread_delete(s);
-	else
-		osmem_thread_pool_put(s);
-}
-
-static void thread_abandon_class(struct osmem_thread *t, unsigned int class)
-{
-	thread_cut(t, class, 0);
-	while (t->partial[class] != NULL)
-		thread_abandon(t, t->partial[class]);
-	thread_set_most(t, class, 0);
-}
-
-/*
- * The destructor of the key. Others may run after it and allocate: the thread
- * gets new lists then, and its destructor runs again, as POSIX promises to try
- * four times. After that its frees are remote and its slabs stay its own.
- */
-static void thread_exit(void *arg)
-{
-	struct osmem_thread *t = arg;
-	unsigned int class;
-
-	osmem_thread_self = &thread_none;
-	osmem_thread_enter(t);
-	t->limit = 0;
-	osmem_thread_drain(t, true);
-	for (class = 0; class < OSMEM_CLASSES; class++)
-		thread_abandon_class(t, class);
-	while (t->full != NULL)
-		thread_abandon(t, t->full);
-	osmem_thread_tell(t, 1);
-	osmem_thread_leave(t);
-	osmem_lock(&osmem_core_lock);
-	t->next_free = threads.unused;
-	threads.unused = t;
-	osmem_unlock(&osmem_core_lock);
-}
-
-bool osmem_thread_open(void)
-{
-	size_t step;
-
-	if (threads.tried)
-		return threads.open;
-	threads.tried = true;
-	for (step = 0; step < OSMEM_THREAD_STEPS; step++)
-		atomic_store_explicit(
-			&osmem_thread_classes[step],
-			(uint8_t)osmem_class_of((step + 1) * 16),
-			memory_order_relaxed);
-	threads.open = osmem_region_open(&osmem_slab_nobody) &&
-		       pthread_key_create(&threads.key, thread_exit) == 0;
-	return threads.open;
-}
-
-/* --- fork --- */
-
-/* One may fork in a signal handler, or before it has allocated. */
-void osmem_thread_before_fork(void)
-{
-	if (osmem_thread_self != &thread_none)
-		osmem_lock_before_fork(&osmem_thread_self->lock);
-	osmem_thread_pools_before_fork();
-}
-
-/*
- * Whether another thread's structure is left as it is in the child: ours never,
- * and none whose lock we hold, as what this fork has interrupted goes on.
- */
-static bool thread_is_kept(struct osmem_thread *t)
-{
-	return t == osmem_thread_self || osmem_lock_is_mine(&t->lock);
-}
-
-/*
- * What another thread was doing to its slabs when the fork came is unknown: in
- * the child nothing is allocated from them again, and frees into them go to
- * their remote lists.
- */
-static void thread_freeze_slabs(void)
-{
-	size_t units = atomic_load_explicit(&osmem_region.limit,
-					    memory_order_relaxed) >>
-		       OSMEM_UNIT_SHIFT;
-	struct osmem_slab *s;
-	size_t i;
-
-	for (i = 0; i < units; i++) {
-		s = osmem_region.heads[i];
-		if (osmem_slab_owner(s) != NULL &&
-		    !thread_is_kept(osmem_slab_owner(s)))
-			atomic_store_explicit(&s->owner, 0,
-					      memory_order_relaxed);
-	}
-}
-
-/* Nor is anything done to its structure, but that it may be used again. */
-static void thread_freeze_one(struct osmem_thread *t)
-{
-	struct osmem_thread *next = t->next;
-	unsigned int class;
-
-	for (class = 0; class < OSMEM_CLASSES; class++)
-		thread_set_most(t, class, 0);
-	osmem_region_add_idle(-t->told);
-	memset(t, 0, sizeof(*t));
-	t->next = next;
-	atomic_store_explicit(&t->posted, &osmem_thread_closed,
-			      memory_order_relaxed);
-	t->next_free = threads.unused;
-	threads.unused = t;
-}
-
-static void thread_freeze(void)
-{
-	struct osmem_thread *t = atomic_load_explicit(&threads.all,
-						      memory_order_relaxed);
-
-	thread_freeze_slabs();
-	threads.unused = NULL;
-	for (; t != NULL; t = t->next)
-		if (!thread_is_kept(t))
-			thread_freeze_one(t);
-}
-
-void osmem_thread_after_fork(bool child)
-{
-	osmem_thread_pools_after_fork();
-	if (child && threads.open)
-		thread_freeze();
-	osmem_lock_after_fork(&osmem_thread_self->lock);
-}

@@ -156,6 +156,13 @@ OSMEM_FN bool osmem_thread_trim(bool all);
 OSMEM_FN bool osmem_thread_open(void);
 
 /*
+ * Shuts the door, or opens it: while it is shut every allocation and every free
+ * takes the slow path, in other threads once their bins have run empty. Slabs
+ * serve hot classes as before, a slot at a time. No lock.
+ */
+OSMEM_FN void osmem_thread_shut(bool shut);
+
+/*
  * Around a fork, outside the core's lock. In the child the other threads are
  * gone and their slabs nobody's.
  */

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * thread_state.h - what thread.c and thread_slabs.c share, and nobody else
- * sees. All functions need the thread's lock where nothing else is said.
+ * thread_state.h - what the files of thread share, and nobody else sees. All functions need the thread's lock where nothing else is said.
  */
 #ifndef OSMEM_THREAD_STATE_H
 #define OSMEM_THREAD_STATE_H
@@ -20,6 +19,17 @@ OSMEM_FN void osmem_thread_leave(struct osmem_thread *t);
 
 /* Tells the region what is idle, when it has changed by so much. */
 OSMEM_FN void osmem_thread_tell(struct osmem_thread *t, ptrdiff_t least);
+
+/* The calling thread's structure, made if need be; NULL without memory. */
+OSMEM_FN struct osmem_thread *osmem_thread_attach(void);
+
+/* What a bin may hold, if that much is allowed; no lock. */
+OSMEM_FN void osmem_thread_set_most(struct osmem_thread *t, unsigned int class,
+				    ptrdiff_t most);
+
+/* The calling thread keeps the first so many slots of a bin. */
+OSMEM_FN void osmem_thread_cut(struct osmem_thread *t, unsigned int class,
+			       ptrdiff_t keep);
 
 /* Lists of slabs. */
 OSMEM_FN void osmem_thread_link(struct osmem_slab **list, struct osmem_slab *s);

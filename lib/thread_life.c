@@ -1,0 +1,316 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * thread_life.c - threads that begin, end and fork; what is done for all.
+ *
+ * Locks are taken in the order thread, pool, core, and never two of a kind.
+ * Structures of threads are used again and never unmapped, so a stale owner
+ * can be read, and locked.
+ */
+#include "thread_state.h"
+
+#include "die.h"
+#include "lock.h"
+#include "sys.h"
+
+#include <pthread.h>
+#include <string.h>
+
+static struct osmem_thread thread_none;
+
+OSMEM_VAR_DEFINED __thread struct osmem_thread *osmem_thread_self
+	__attribute__((tls_model("initial-exec"))) = &thread_none;
+OSMEM_VAR_DEFINED _Atomic(uint8_t) osmem_thread_classes[OSMEM_THREAD_STEPS];
+
+/* Under the core's lock, but for the atomic ones. */
+static struct {
+	struct osmem_thread *unused;
+	struct osmem_thread *chunk; /* of structures not used yet */
+	size_t left;
+	pthread_key_t key;
+	bool open;
+	bool tried;
+	/* Every structure: pushed with release, read with acquire. */
+	_Atomic(struct osmem_thread *) all;
+} threads;
+
+/* --- giving back --- */
+
+static size_t thread_discard_spent(struct osmem_thread *t, unsigned int class)
+{
+	struct osmem_slab *s = t->partial[class];
+	struct osmem_slab *next;
+	size_t bytes = 0;
+
+	for (; s != NULL; s = next) {
+		next = s->next;
+		if (osmem_thread_is_spent(s)) {
+			bytes += osmem_slab_idle(s);
+			osmem_thread_discard(t, s);
+		}
+	}
+	return bytes;
+}
+
+static size_t thread_trim_one(struct osmem_thread *t, bool all)
+{
+	size_t bytes = 0;
+	size_t torn;
+	unsigned int class;
+
+	osmem_thread_enter(t);
+	if (all && t == osmem_thread_self)
+		for (class = 0; class < OSMEM_CLASSES; class++)
+			osmem_thread_cut(t, class, 0);
+	if (all)
+		osmem_thread_drain(t, false);
+	for (class = 0; t->idle != 0 && class < OSMEM_CLASSES; class++) {
+		bytes += thread_discard_spent(t, class);
+		torn = osmem_thread_tear(t->partial[class]);
+		t->idle -= (ptrdiff_t)torn;
+		bytes += torn;
+	}
+	osmem_thread_tell(t, 1);
+	osmem_unlock(&t->lock);
+	return bytes;
+}
+
+bool osmem_thread_trim(bool all)
+{
+	struct osmem_thread *t = atomic_load_explicit(&threads.all,
+						      memory_order_acquire);
+	size_t bytes = 0;
+
+	if (t == NULL || osmem_thread_is_forking())
+		return false;
+	if (all)
+		osmem_region_set_refused(false);
+	osmem_region_learn();
+	if (!all && !osmem_region_should_purge())
+		return false;
+	for (; t != NULL; t = t->next)
+		bytes += thread_trim_one(t, all);
+	bytes += osmem_thread_trim_pools();
+	return osmem_region_purge() || bytes != 0;
+}
+
+/* --- the door --- */
+
+static void thread_name_slabs(struct osmem_thread *t)
+{
+	struct osmem_slab *s;
+	unsigned int class;
+
+	for (class = 0; class < OSMEM_CLASSES; class++)
+		for (s = t->partial[class]; s != NULL; s = s->next)
+			osmem_slab_set_owner(s, t);
+	for (s = t->full; s != NULL; s = s->next)
+		osmem_slab_set_owner(s, t);
+}
+
+void osmem_thread_shut(bool shut)
+{
+	struct osmem_thread *t = atomic_load_explicit(&threads.all,
+						      memory_order_acquire);
+	unsigned int class;
+
+	atomic_store_explicit(&osmem_slab_shut, shut, memory_order_relaxed);
+	for (; t != NULL; t = t->next) {
+		osmem_thread_enter(t);
+		for (class = 0; t == osmem_thread_self && class < OSMEM_CLASSES;
+		     class++)
+			osmem_thread_cut(t, class, 0);
+		thread_name_slabs(t);
+		osmem_thread_leave(t);
+	}
+}
+
+/* --- threads that begin and end --- */
+
+static struct osmem_thread *thread_take_structure(void)
+{
+	enum { CHUNK = 64 * 1024 };
+	struct osmem_thread *t = threads.unused;
+	void *start = NULL;
+
+	if (t != NULL) {
+		threads.unused = t->next_free;
+		return t;
+	}
+	if (threads.left == 0) {
+		if (DIE(osmem_sys_map(CHUNK, &start), "mmap", CHUNK) != 0)
+			return NULL;
+		threads.chunk = start;
+		threads.left = CHUNK / sizeof(*t);
+	}
+	threads.left--;
+	t = threads.chunk++;
+	t->next = atomic_load_explicit(&threads.all, memory_order_relaxed);
+	atomic_store_explicit(&threads.all, t, memory_order_release);
+	return t;
+}
+
+/* NULL without memory, and for a thread whose destructor has run. */
+struct osmem_thread *osmem_thread_attach(void)
+{
+	struct osmem_thread *t = osmem_thread_self;
+
+	if (likely(t != &thread_none))
+		return t;
+	osmem_lock(&osmem_core_lock);
+	t = thread_take_structure();
+	if (t != NULL) {
+		t->base = (uintptr_t)osmem_region.base;
+		t->heads = osmem_region.heads;
+		t->limit = atomic_load_explicit(&osmem_region.limit,
+						memory_order_relaxed);
+		atomic_store_explicit(&t->posted, NULL, memory_order_relaxed);
+	}
+	osmem_unlock(&osmem_core_lock);
+	if (t == NULL)
+		return NULL;
+	if (osmem_thread_is_forking())
+		osmem_lock_before_fork(&t->lock);
+	osmem_thread_self = t;
+	/* May allocate, and finds the lists in place. */
+	pthread_setspecific(threads.key, t);
+	return t;
+}
+
+/* A slab of a thread that ends. */
+static void thread_abandon(struct osmem_thread *t, struct osmem_slab *s)
+{
+	osmem_thread_disown(t, s);
+	if (osmem_thread_is_spent(s))
+		osmem_thread_delete(s);
+	else
+		osmem_thread_pool_put(s);
+}
+
+static void thread_abandon_class(struct osmem_thread *t, unsigned int class)
+{
+	osmem_thread_cut(t, class, 0);
+	while (t->partial[class] != NULL)
+		thread_abandon(t, t->partial[class]);
+	osmem_thread_set_most(t, class, 0);
+}
+
+/*
+ * The destructor of the key. Others may run after it and allocate: the thread
+ * gets new lists then, and its destructor runs again, as POSIX promises to try
+ * four times. After that its frees are remote and its slabs stay its own.
+ */
+static void thread_exit(void *arg)
+{
+	struct osmem_thread *t = arg;
+	unsigned int class;
+
+	osmem_thread_self = &thread_none;
+	osmem_thread_enter(t);
+	t->limit = 0;
+	osmem_thread_drain(t, true);
+	for (class = 0; class < OSMEM_CLASSES; class++)
+		thread_abandon_class(t, class);
+	while (t->full != NULL)
+		thread_abandon(t, t->full);
+	osmem_thread_tell(t, 1);
+	osmem_thread_leave(t);
+	osmem_lock(&osmem_core_lock);
+	t->next_free = threads.unused;
+	threads.unused = t;
+	osmem_unlock(&osmem_core_lock);
+}
+
+bool osmem_thread_open(void)
+{
+	size_t step;
+
+	if (threads.tried)
+		return threads.open;
+	threads.tried = true;
+	for (step = 0; step < OSMEM_THREAD_STEPS; step++)
+		atomic_store_explicit(
+			&osmem_thread_classes[step],
+			(uint8_t)osmem_class_of((step + 1) * 16),
+			memory_order_relaxed);
+	threads.open = osmem_region_open(&osmem_slab_nobody) &&
+		       pthread_key_create(&threads.key, thread_exit) == 0;
+	return threads.open;
+}
+
+/* --- fork --- */
+
+/* One may fork in a signal handler, or before it has allocated. */
+void osmem_thread_before_fork(void)
+{
+	if (osmem_thread_self != &thread_none)
+		osmem_lock_before_fork(&osmem_thread_self->lock);
+	osmem_thread_pools_before_fork();
+}
+
+/*
+ * Whether another thread's structure is left as it is in the child: ours never,
+ * and none whose lock we hold, as what this fork has interrupted goes on.
+ */
+static bool thread_is_kept(struct osmem_thread *t)
+{
+	return t == osmem_thread_self || osmem_lock_is_mine(&t->lock);
+}
+
+/*
+ * What another thread was doing to its slabs when the fork came is unknown: in
+ * the child nothing is allocated from them again, and frees into them go to
+ * their remote lists.
+ */
+static void thread_freeze_slabs(void)
+{
+	size_t units = atomic_load_explicit(&osmem_region.limit,
+					    memory_order_relaxed) >>
+		       OSMEM_UNIT_SHIFT;
+	struct osmem_slab *s;
+	size_t i;
+
+	for (i = 0; i < units; i++) {
+		s = osmem_region.heads[i];
+		if (osmem_slab_owner(s) != NULL &&
+		    !thread_is_kept(osmem_slab_owner(s)))
+			atomic_store_explicit(&s->owner, 0,
+					      memory_order_relaxed);
+	}
+}
+
+/* Nor is anything done to its structure, but that it may be used again. */
+static void thread_freeze_one(struct osmem_thread *t)
+{
+	struct osmem_thread *next = t->next;
+	unsigned int class;
+
+	for (class = 0; class < OSMEM_CLASSES; class++)
+		osmem_thread_set_most(t, class, 0);
+	osmem_region_add_idle(-t->told);
+	memset(t, 0, sizeof(*t));
+	t->next = next;
+	atomic_store_explicit(&t->posted, &osmem_thread_closed,
+			      memory_order_relaxed);
+	t->next_free = threads.unused;
+	threads.unused = t;
+}
+
+static void thread_freeze(void)
+{
+	struct osmem_thread *t = atomic_load_explicit(&threads.all,
+						      memory_order_relaxed);
+
+	thread_freeze_slabs();
+	threads.unused = NULL;
+	for (; t != NULL; t = t->next)
+		if (!thread_is_kept(t))
+			thread_freeze_one(t);
+}
+
+void osmem_thread_after_fork(bool child)
+{
+	osmem_thread_pools_after_fork();
+	if (child && threads.open)
+		thread_freeze();
+	osmem_lock_after_fork(&osmem_thread_self->lock);
+}
