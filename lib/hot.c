@@ -80,12 +80,10 @@ static bool hot_is_hot(unsigned int class)
 void *osmem_hot_alloc(size_t size, size_t alignment)
 {
 	unsigned int class = hot_class(size, alignment);
-	struct osmem_thread *t = osmem_thread_self;
 
 	if (class == OSMEM_CLASSES || !hot_is_hot(class))
 		return NULL;
-	return t->list[class] != NULL ? osmem_thread_pop(t, class) :
-					osmem_thread_refill(class);
+	return osmem_thread_refill(class);
 }
 
 struct osmem_place osmem_hot_locate(const void *ptr)

@@ -249,24 +249,29 @@ static void region_remove_run(struct region_runs *runs, size_t first,
 	runs->units -= units;
 }
 
-/* Adds a run, joined with its neighbours of the same kind. */
-static void region_put_run(struct region_runs *runs, size_t first,
-			   size_t units)
+/* Takes the neighbours of a run out of the set: the run becomes the whole. */
+static void region_join(struct region_runs *runs, size_t *first, size_t *units)
 {
-	struct osmem_key key = { first, 0 };
+	struct osmem_key key = { *first, 0 };
 	struct osmem_key near;
 
 	if (osmem_index_at_least(&runs->places, key, &near) &&
-	    near.a == first + units) {
+	    near.a == *first + *units) {
 		region_remove_run(runs, near.a, near.b);
-		units += near.b;
+		*units += near.b;
 	}
 	if (osmem_index_at_most(&runs->places, key, &near) &&
-	    near.a + near.b == first) {
+	    near.a + near.b == *first) {
 		region_remove_run(runs, near.a, near.b);
-		first = near.a;
-		units += near.b;
+		*first = near.a;
+		*units += near.b;
 	}
+}
+
+static void region_put_run(struct region_runs *runs, size_t first,
+			   size_t units)
+{
+	region_join(runs, &first, &units);
 	region_add_run(runs, first, units);
 }
 
@@ -417,37 +422,72 @@ static bool region_take_dirty(size_t *first, size_t *units)
 	return true;
 }
 
-/* What madvise refuses stays dirty, and the purge ends there. */
-static bool region_purge_run(size_t first, size_t units)
+/* What madvise refuses stays, and purging ends there. */
+static bool region_purge_bytes(char *start, size_t size)
 {
-	char *start = osmem_region.base + (first << OSMEM_UNIT_SHIFT);
-	size_t size = units << OSMEM_UNIT_SHIFT;
-
-	if (KEEP(osmem_sys_purge(start, size), "madvise", size) != 0) {
+	if (size != 0 && KEEP(osmem_sys_purge(start, size), "madvise",
+			      size) != 0) {
 		osmem_region_set_refused(true);
 		return false;
 	}
-	region_add(&region_count.purged, size);
 	return true;
+}
+
+/*
+ * The pages that hold nothing but records of units between first and end, of
+ * which those between from and to have just been purged. A record of a free
+ * unit says nothing, and who still looks at it finds nobody's slab.
+ */
+static void region_purge_records(size_t first, size_t end, size_t from,
+				 size_t to)
+{
+	uintptr_t page = osmem_sys_page_size();
+	uintptr_t base = (uintptr_t)osmem_region.records;
+	uintptr_t low = osmem_up(base + first * OSMEM_RECORD, page);
+	uintptr_t high = (base + end * OSMEM_RECORD) & ~(page - 1);
+	uintptr_t near = (base + from * OSMEM_RECORD) & ~(page - 1);
+	uintptr_t far = osmem_up(base + to * OSMEM_RECORD, page);
+
+	if (low < near)
+		low = near;
+	if (high > far)
+		high = far;
+	if (low < high)
+		region_purge_bytes((char *)low, high - low);
+}
+
+/* Takes the longest dirty run, and puts it to the clean ones. */
+static bool region_purge_one(void)
+{
+	size_t from, first;
+	size_t count, units;
+	bool purged;
+
+	if (osmem_region_is_refused() || !region_take_dirty(&from, &count))
+		return false;
+	first = from;
+	units = count;
+	region_join(&region.clean, &first, &units);
+	osmem_unlock(&osmem_core_lock);
+	purged = region_purge_bytes(osmem_region.base +
+					    (from << OSMEM_UNIT_SHIFT),
+				    count << OSMEM_UNIT_SHIFT);
+	if (purged) {
+		region_add(&region_count.purged, count << OSMEM_UNIT_SHIFT);
+		region_purge_records(first, first + units, from, from + count);
+	}
+	osmem_lock(&osmem_core_lock);
+	region_put_run(purged ? &region.clean : &region.dirty, first, units);
+	return purged;
 }
 
 bool osmem_region_purge(void)
 {
 	bool any = false;
-	bool purged;
-	size_t first;
-	size_t units;
 
 	osmem_lock(&osmem_core_lock);
-	while (!osmem_region_is_refused() &&
-	       region_take_dirty(&first, &units)) {
-		osmem_unlock(&osmem_core_lock);
-		purged = region_purge_run(first, units);
-		osmem_lock(&osmem_core_lock);
-		region_put_run(purged ? &region.clean : &region.dirty, first,
-			       units);
-		any |= purged;
-	}
+	while (region_purge_one())
+		any = true;
 	region_make_room();
 	osmem_unlock(&osmem_core_lock);
 	return any;

@@ -108,6 +108,20 @@ void osmem_report_size(const char *call, const void *ptr, size_t alignment,
 	osmem_sys_abort();
 }
 
+void osmem_report_written(const void *slot, size_t size)
+{
+	struct osmem_place place = { .found = OSMEM_FOUND_FREE,
+				     .slot = slot,
+				     .slot_size = size };
+	struct report_block block = report_take_down(place);
+
+	osmem_print(2, "%s: write after free, or second free at once: this "
+		       "free block was overwritten\n",
+		    OSMEM_NAME);
+	report_block(block, NULL);
+	osmem_sys_abort();
+}
+
 void osmem_report_broken(struct block_meta *broken)
 {
 	struct osmem_place place = { .found = OSMEM_FOUND_BROKEN,

@@ -38,6 +38,10 @@ OSMEM_FN OSMEM_COLD _Noreturn void osmem_report_size(const char *call,
 						     size_t size,
 						     size_t usable);
 
+/* A free slot that does not hold what its free has left there. */
+OSMEM_FN OSMEM_COLD _Noreturn void osmem_report_written(const void *slot,
+							size_t size);
+
 /* A header that was found overwritten while something else was done. */
 OSMEM_FN OSMEM_COLD _Noreturn void osmem_report_broken(
 	struct block_meta *broken);

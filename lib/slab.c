@@ -10,6 +10,7 @@
 
 #include "check.h"
 #include "die.h"
+#include "report.h"
 #include "sys.h"
 
 #include <string.h>
@@ -257,19 +258,42 @@ slab_use(struct osmem_slab *s, uint32_t index, uint32_t counted)
 	} while (unlikely(row.first++ != row.last));
 }
 
+/* In links of the remote list, so that a slot in both lists is noticed. */
+enum { SLAB_REMOTE = OSMEM_SLAB_LINK_MASK + 1 };
+
+static void slab_set_next(const struct osmem_slab *s, uintptr_t *slot,
+			  uint32_t next)
+{
+	slot[0] = s->mark ^ next;
+}
+
+/* The link of a slot that is free; whoever wrote into it is reported. */
+static inline uint32_t slab_next(const struct osmem_slab *s,
+				 const uintptr_t *slot, uint32_t list)
+{
+	uintptr_t next = slot[0] ^ s->mark ^ list;
+
+	if (unlikely(slot[1] != s->mark || next > OSMEM_SLAB_LINK_MASK ||
+		     next * s->size > osmem_slab_carved(s)))
+		osmem_report_written(slot, s->size);
+	return (uint32_t)next;
+}
+
 static void slab_link(struct osmem_slab *s, uint32_t index, uint32_t piece)
 {
-	*(uintptr_t *)slab_slot(s, index) = s->lists[piece];
+	slab_set_next(s, slab_slot(s, index), s->lists[piece]);
 	s->lists[piece] = (uint16_t)(index + 1);
 	s->ready |= 1U << piece;
 }
 
 static inline __attribute__((always_inline)) void
-slab_put(struct osmem_slab *s, void *p)
+slab_put(struct osmem_slab *s, const uintptr_t *slot)
 {
-	uint32_t index = slab_index(s, p);
+	uint32_t index = slab_index(s, slot);
 	struct slab_row row = slab_pieces(s, index);
 
+	if (unlikely(slot[1] != s->mark))
+		osmem_report_written(slot, s->size);
 	slab_link(s, index, row.first);
 	do {
 		if (--s->busy[row.first] == 0)
@@ -277,60 +301,47 @@ slab_put(struct osmem_slab *s, void *p)
 	} while (unlikely(row.first++ != row.last));
 }
 
-void *osmem_slab_put(struct osmem_slab *s, void *list)
+size_t osmem_slab_put(struct osmem_slab *s, void *const *slots, size_t count)
 {
-	uint32_t n = 0;
-	void *next;
+	size_t n;
 
-	for (; (uintptr_t)list - (uintptr_t)s->start < s->most; list = next) {
-		next = *(void **)list;
-		slab_put(s, list);
-		n++;
-	}
-	slab_count_used(s, -n);
-	return list;
-}
-
-/* A list that is being made: its length, and where the next one goes. */
-struct slab_list {
-	void **last;
-	uint32_t count;
-};
-
-static void slab_append(struct slab_list *list, void *slot)
-{
-	*list->last = slot;
-	list->last = slot;
-	list->count++;
+	for (n = 0; n < count &&
+		    (uintptr_t)slots[n] - (uintptr_t)s->start < s->most;
+	     n++)
+		slab_put(s, slots[n]);
+	slab_count_used(s, -(uint32_t)n);
+	return n;
 }
 
 /* From the lowest piece: what is in use stays together. */
-static void slab_take_ready(struct osmem_slab *s, struct slab_list *list,
-			    uint32_t most)
+static uint32_t slab_take_ready(struct osmem_slab *s, void **end, uint32_t most)
 {
 	uint32_t piece = (uint32_t)__builtin_ctz(s->ready);
 	uint32_t index = s->lists[piece];
+	uint32_t taken = 0;
 
-	while (index != 0 && list->count < most) {
+	while (index != 0 && taken < most) {
 		uintptr_t *slot = slab_slot(s, index - 1);
 
 		slab_use(s, index - 1, OSMEM_SLAB_PIECES);
-		index = (uint32_t)slot[0];
-		slab_append(list, slot);
+		index = slab_next(s, slot, 0);
+		*--end = slot;
+		taken++;
 	}
 	s->lists[piece] = (uint16_t)index;
 	if (index == 0)
 		s->ready &= ~(1U << piece);
+	return taken;
 }
 
 /* Slots that were never used; none while there are any others. */
-static void slab_take_fresh(struct osmem_slab *s, struct slab_list *list,
-			    uint32_t most)
+static uint32_t slab_take_fresh(struct osmem_slab *s, void **end, uint32_t most)
 {
 	uint32_t carved = osmem_slab_carved(s);
 	uint32_t index = slab_index(s, s->start + carved);
+	uint32_t taken = 0;
 
-	while (carved < s->most && list->count < most) {
+	for (; carved < s->most && taken < most; taken++) {
 		uintptr_t *slot = (uintptr_t *)(s->start + carved);
 		uint32_t counted = 0;
 
@@ -338,10 +349,11 @@ static void slab_take_fresh(struct osmem_slab *s, struct slab_list *list,
 			counted = ((carved - 1) >> slab_piece_shift) + 1;
 		slab_use(s, index++, counted);
 		slot[1] = s->mark;
-		slab_append(list, slot);
+		*--end = slot;
 		carved += s->size;
 	}
 	slab_set_carved(s, index);
+	return taken;
 }
 
 /* Makes the slots of the lowest pieces that are gone ready again. */
@@ -360,10 +372,10 @@ static void slab_restore(struct osmem_slab *s)
 		osmem_region_regret(slab_piece_size(s));
 		for (; row.first <= row.last && row.first < carved; row.first++)
 			if (!slab_is_gone(s, row.first)) {
-				slab_link(s, row.first,
-					  slab_pieces(s, row.first).first);
 				((uintptr_t *)slab_slot(s, row.first))[1] =
 					s->mark;
+				slab_link(s, row.first,
+					  slab_pieces(s, row.first).first);
 			}
 	}
 }
@@ -374,25 +386,22 @@ bool osmem_slab_has_slots(const struct osmem_slab *s)
 	       osmem_slab_carved(s) < s->most || osmem_slab_waiting(s) != 0;
 }
 
-void *osmem_slab_take(struct osmem_slab *s, uint32_t count, uint32_t *taken)
+uint32_t osmem_slab_take(struct osmem_slab *s, void **end, uint32_t count)
 {
-	void *first = NULL;
-	struct slab_list list = { &first, 0 };
+	uint32_t taken = 0;
 
 	if (s->ready == 0)
 		slab_restore(s);
-	while (list.count < count && s->ready != 0)
-		slab_take_ready(s, &list, count);
-	if (list.count == 0) {
+	while (taken < count && s->ready != 0)
+		taken += slab_take_ready(s, end - taken, count - taken);
+	if (taken == 0) {
 		/* Each that waits in a bin costs memory that was not there. */
 		if (count > SLAB_FRESH / s->size + 1)
 			count = SLAB_FRESH / s->size + 1;
-		slab_take_fresh(s, &list, count);
+		taken = slab_take_fresh(s, end, count);
 	}
-	*list.last = NULL;
-	slab_count_used(s, list.count);
-	*taken = list.count;
-	return first;
+	slab_count_used(s, taken);
+	return taken;
 }
 
 /* --- giving pieces back --- */
@@ -423,11 +432,11 @@ static void slab_unlink(struct osmem_slab *s, uint32_t index, uint32_t piece)
 
 	while (at != index) {
 		before = slab_slot(s, at);
-		at = (uint32_t)*before - 1;
+		at = slab_next(s, before, 0) - 1;
 	}
-	at = (uint32_t)*(uintptr_t *)slab_slot(s, index);
+	at = slab_next(s, slab_slot(s, index), 0);
 	if (before != NULL)
-		*before = at;
+		slab_set_next(s, before, at);
 	else
 		s->lists[piece] = (uint16_t)at;
 	if (s->lists[piece] == 0)
@@ -501,8 +510,8 @@ static bool slab_is_worth_a_look(const struct osmem_slab *s, uint32_t count,
 
 /*
  * Two threads that free a slot at once both see it unmarked: the second finds
- * what the first has put there. An exchange of the mark would see all such
- * cases, also with a third thread between, but costs every free an exchange.
+ * what the first has put there. With a third slot between it is found when the
+ * list is collected.
  */
 static bool slab_is_first(uint32_t remote, uint32_t link)
 {
@@ -531,8 +540,9 @@ int osmem_slab_free_remote(struct osmem_slab *s, void *p)
 		if (slab_is_first(old, link))
 			return OSMEM_SLAB_REPORT;
 		count = (old >> OSMEM_SLAB_COUNT_SHIFT) + 1;
-		*(uintptr_t *)p = old >> OSMEM_SLAB_LINK_SHIFT &
-				  OSMEM_SLAB_LINK_MASK;
+		slab_set_next(s, p,
+			      SLAB_REMOTE | (old >> OSMEM_SLAB_LINK_SHIFT &
+					     OSMEM_SLAB_LINK_MASK));
 	} while (!atomic_compare_exchange_weak_explicit(
 		&s->remote, &old,
 		count << OSMEM_SLAB_COUNT_SHIFT | link | OSMEM_SLAB_POSTED,
@@ -544,9 +554,23 @@ int osmem_slab_free_remote(struct osmem_slab *s, void *p)
 	return duty;
 }
 
+/*
+ * A slot that was freed twice is met again, with a link of the slab's own list.
+ * Returns the next.
+ */
+static uint32_t slab_put_remote(struct osmem_slab *s, uint32_t link)
+{
+	uintptr_t *slot = slab_slot(s, link - 1);
+	uint32_t next = slab_next(s, slot, SLAB_REMOTE);
+
+	slab_put(s, slot);
+	return next;
+}
+
 bool osmem_slab_collect(struct osmem_slab *s, bool posted)
 {
 	uint32_t old = atomic_load_explicit(&s->remote, memory_order_relaxed);
+	uint32_t count;
 	uint32_t link;
 
 	if (!posted && old <= OSMEM_SLAB_POSTED)
@@ -557,14 +581,11 @@ bool osmem_slab_collect(struct osmem_slab *s, bool posted)
 		memory_order_acq_rel, memory_order_relaxed))
 		continue;
 	link = old >> OSMEM_SLAB_LINK_SHIFT & OSMEM_SLAB_LINK_MASK;
-	if (link == 0)
+	count = old >> OSMEM_SLAB_COUNT_SHIFT;
+	if (count == 0)
 		return false;
-	slab_count_used(s, -(old >> OSMEM_SLAB_COUNT_SHIFT));
-	while (link != 0) {
-		uintptr_t *slot = slab_slot(s, link - 1);
-
-		link = (uint32_t)slot[0];
-		slab_put(s, slot);
-	}
+	slab_count_used(s, -count);
+	while (count-- != 0)
+		link = slab_put_remote(s, link);
 	return true;
 }

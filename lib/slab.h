@@ -6,7 +6,9 @@
  * class (thread.h), one of the slab's own lists, its remote list (what other
  * threads freed), not carved yet, or gone with its pages. A free slot's first
  * word is the link, its second the mark: the slab's secret, written by every
- * free and cleared by every allocation, so that a second free is seen.
+ * free and cleared by every allocation, so that a second free is seen. Links
+ * are numbers of slots, mixed with the mark: a slot that is no longer what a
+ * free has left is reported when it is met, and leads nowhere.
  *
  * A slab is divided into pieces: its pages, or its slots when it has more than
  * one unit. Each piece has a list of its free slots and a count of those in
@@ -181,17 +183,18 @@ OSMEM_FN bool osmem_slab_has_slots(const struct osmem_slab *s);
 
 /*
  * Takes up to count slots, which count as used then: free ones, then fresh
- * ones, then such as were gone. They are linked by pointers; *taken says how
- * many. NULL when there are none. Held.
+ * ones, then such as were gone. They are stored below end, the first nearest to
+ * it. How many; 0 when there are none. Held.
  */
-OSMEM_FN void *osmem_slab_take(struct osmem_slab *s, uint32_t count,
-			       uint32_t *taken);
+OSMEM_FN uint32_t osmem_slab_take(struct osmem_slab *s, void **end,
+				  uint32_t count);
 
 /*
- * Slots linked by pointers come back to the slab's own lists, up to the first
- * that is not the slab's: it is returned. Held.
+ * Marked slots come back to the slab's own lists, up to the first that is not
+ * the slab's. How many. Held.
  */
-OSMEM_FN void *osmem_slab_put(struct osmem_slab *s, void *list);
+OSMEM_FN size_t osmem_slab_put(struct osmem_slab *s, void *const *slots,
+			       size_t count);
 
 /* Bytes of memory that osmem_slab_tear() would give back. Held. */
 OSMEM_FN size_t osmem_slab_idle(const struct osmem_slab *s);

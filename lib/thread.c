@@ -9,37 +9,76 @@
 #include "lock.h"
 #include "sys.h"
 
+#include <string.h>
+
 /* Bins in use, of all threads, and bytes promised to large ones. */
 static struct {
 	atomic_size_t bins; /* relaxed, as large: measures only */
 	atomic_size_t large;
 } thread_bins;
 
+/* How many slots a bin holds at first, and at most. */
+static struct thread_rule {
+	uint32_t size; /* of a slot */
+	uint16_t first;
+	uint16_t most;
+} thread_rules[OSMEM_CLASSES];
+
 enum {
-	/* A bin starts small and doubles while it proves too small. */
+	/* A bin starts small and grows while it proves too small. */
 	THREAD_BIN_FIRST = 2048,
-	THREAD_BIN_MOST = 64 * 1024,
+	THREAD_BIN_GROWTH = 4,
+	THREAD_BIN_MOST = 32 * 1024,
+	THREAD_BIN_TINY = 64, /* of these, and of large ones, twice as much */
 	THREAD_BIN_SLOTS = 1024,
 	/* A bin of a class that is being given up: a share of what is used. */
 	THREAD_BIN_SHARE = 8,
 	/* What all bins together may pin then, a page for each slot. */
 	THREAD_BINS_PIN = 3 << 18,
+	/* Slots of which a thread with few could keep all in its bin. */
+	THREAD_MIDDLE = 256,
 	THREAD_LARGE = 1024, /* slots of which a few make a page */
 	THREAD_LARGE_BYTES = 384 * 1024, /* of them in all bins */
 	THREAD_LARGE_OWN = 16 * 1024,	 /* of them in a thread's, besides */
 	THREAD_LARGE_STEP = 32 * 1024
 };
 
+static uint16_t thread_at_least_one(size_t count)
+{
+	return (uint16_t)(count == 0 ? 1 : count);
+}
+
+void osmem_thread_make_rules(void)
+{
+	unsigned int class;
+
+	for (class = 0; class < OSMEM_CLASSES; class++) {
+		size_t size = osmem_class_size(class);
+		size_t most = THREAD_BIN_MOST;
+
+		if (size <= THREAD_BIN_TINY || size >= THREAD_LARGE)
+			most *= 2;
+		thread_rules[class] = (struct thread_rule){
+			.size = (uint32_t)size,
+			.first = thread_at_least_one(THREAD_BIN_FIRST / size),
+			.most = thread_at_least_one(most / size)
+		};
+		if (thread_rules[class].most > THREAD_BIN_SLOTS)
+			thread_rules[class].most = THREAD_BIN_SLOTS;
+	}
+}
+
 /* --- bins --- */
 
 /* How many slots of a bin pin no more than its part of what all may pin. */
 static ptrdiff_t thread_bin_least(size_t size)
 {
-	size_t bins = atomic_load_explicit(&thread_bins.bins, memory_order_relaxed);
+	size_t bins = atomic_load_explicit(&thread_bins.bins,
+					   memory_order_relaxed);
 
 	if (size < osmem_sys_page_size())
 		size = osmem_sys_page_size();
-	return (ptrdiff_t)(THREAD_BINS_PIN / (bins + 1) / size);
+	return (ptrdiff_t)(THREAD_BINS_PIN / (uint32_t)((bins + 1) * size));
 }
 
 /*
@@ -49,15 +88,14 @@ static ptrdiff_t thread_bin_least(size_t size)
  */
 static bool thread_promise(struct osmem_thread *t, ptrdiff_t bytes)
 {
+	const ptrdiff_t mask = ~(ptrdiff_t)(THREAD_LARGE_STEP - 1);
 	ptrdiff_t step = 0;
 	size_t before;
 
 	if (bytes > t->promised)
-		step = (bytes - t->promised + THREAD_LARGE_STEP - 1) &
-		       ~(ptrdiff_t)(THREAD_LARGE_STEP - 1);
+		step = (bytes - t->promised + THREAD_LARGE_STEP - 1) & mask;
 	else if (t->promised - bytes >= 2 * THREAD_LARGE_STEP || bytes == 0)
-		step = -((t->promised - bytes) &
-			 ~(ptrdiff_t)(THREAD_LARGE_STEP - 1));
+		step = -((t->promised - bytes) & mask);
 	if (step == 0)
 		return true;
 	before = atomic_load_explicit(&thread_bins.large, memory_order_relaxed);
@@ -83,66 +121,110 @@ static bool thread_reserve(struct osmem_thread *t, size_t size, ptrdiff_t more)
 	return true;
 }
 
-void osmem_thread_set_most(struct osmem_thread *t, unsigned int class,
-			    ptrdiff_t most)
+void osmem_thread_make_bins(struct osmem_thread *t)
 {
-	ptrdiff_t more = most - t->most[class];
+	unsigned int class;
 
-	if (more == 0 || !thread_reserve(t, osmem_class_size(class), more))
+	t->spare = (void **)(t + 1);
+	for (class = 0; class < OSMEM_CLASSES; class++)
+		t->bin[class] = t->top[class] = t->end[class] = t->spare;
+	t->spare++;
+}
+
+static ptrdiff_t thread_most(const struct osmem_thread *t, unsigned int class)
+{
+	return t->end[class] - t->bin[class];
+}
+
+/* Places for so many slots. What the bin had before is not used again. */
+static bool thread_make_space(struct osmem_thread *t, unsigned int class,
+			      ptrdiff_t most)
+{
+	ptrdiff_t count = t->top[class] - t->bin[class];
+	void **limit = (void **)((char *)t + OSMEM_THREAD_AREA);
+
+	if (most <= t->space[class])
+		return true;
+	if (most < THREAD_BIN_GROWTH * t->space[class])
+		most = THREAD_BIN_GROWTH * t->space[class];
+	if (most > thread_rules[class].most)
+		most = thread_rules[class].most;
+	if (limit - t->spare <= most)
+		return false;
+	t->spare[0] = NULL;
+	memcpy(t->spare + 1, t->bin[class] + 1, (size_t)count * sizeof(void *));
+	t->top[class] = t->spare + count;
+	t->end[class] = t->spare + thread_most(t, class);
+	t->bin[class] = t->spare;
+	t->space[class] = (uint16_t)most;
+	t->spare += most + 1;
+	return true;
+}
+
+void osmem_thread_set_most(struct osmem_thread *t, unsigned int class,
+			   ptrdiff_t most)
+{
+	ptrdiff_t more = most - thread_most(t, class);
+
+	if (more == 0 || !thread_make_space(t, class, most) ||
+	    !thread_reserve(t, thread_rules[class].size, more))
 		return;
-	if ((most == 0) != (t->most[class] == 0))
+	if ((most == 0) != (most == more))
 		atomic_fetch_add_explicit(&thread_bins.bins,
 					  most == 0 ? (size_t)-1 : 1,
 					  memory_order_relaxed);
-	t->room[class] += more;
-	t->most[class] = most;
+	t->end[class] = t->bin[class] + most;
 }
 
-/* What a bin may hold: more, when it proves too small. */
+/*
+ * What a bin may hold: more, when it proves too small, but no more than half of
+ * what is in use, or a class of few blocks would be kept whole by its bin. Lock.
+ */
 static void thread_widen(struct osmem_thread *t, unsigned int class)
 {
-	ptrdiff_t size = (ptrdiff_t)osmem_class_size(class);
-	ptrdiff_t most = 2 * t->most[class];
-	ptrdiff_t limit = THREAD_BIN_MOST / size;
+	const struct thread_rule *rule = &thread_rules[class];
+	ptrdiff_t most = thread_most(t, class);
+	ptrdiff_t limit = (ptrdiff_t)(t->used[class] / 2);
 
-	if (limit > THREAD_BIN_SLOTS)
-		limit = THREAD_BIN_SLOTS;
-	if (most == 0)
-		most = THREAD_BIN_FIRST / size;
-	if (most > limit)
-		most = limit;
-	osmem_thread_set_most(t, class, most > 0 ? most : 1);
+	if (limit > rule->most || rule->size < THREAD_MIDDLE)
+		limit = rule->most;
+	if (limit < rule->first)
+		limit = rule->first;
+	if (most >= limit)
+		return;
+	most = most == 0 ? rule->first : most * THREAD_BIN_GROWTH;
+	osmem_thread_set_most(t, class, most < limit ? most : limit);
 }
 
 /* Slots that the thread has used go back to their slabs, its own. Lock. */
-static void thread_put(struct osmem_thread *t, void *list)
+static void thread_put(struct osmem_thread *t, void *const *slots, size_t count)
 {
-	while (list != NULL) {
-		struct osmem_slab *s = osmem_slab_of(list);
+	while (count != 0) {
+		struct osmem_slab *s = osmem_slab_of(*slots);
 		uint32_t used = osmem_slab_in_use(s);
 		size_t idle = osmem_slab_idle(s);
+		size_t n = osmem_slab_put(s, slots, count);
 
-		list = osmem_slab_put(s, list);
+		slots += n;
+		count -= n;
 		osmem_thread_account(t, s, used, idle);
 		if (s->full || osmem_slab_in_use(s) == 0)
 			osmem_thread_settle(t, s);
 	}
 }
 
-/* Keeps the first so many slots of a bin. Lock. */
+/* Keeps the last so many slots of a bin. Lock. */
 void osmem_thread_cut(struct osmem_thread *t, unsigned int class,
-		       ptrdiff_t keep)
+		      ptrdiff_t keep)
 {
-	void **last = &t->list[class];
-	ptrdiff_t kept = 0;
-	void *rest;
+	void **first = t->bin[class] + 1;
+	ptrdiff_t gone = t->top[class] - t->bin[class] - keep;
 
-	for (; kept < keep && *last != NULL; kept++)
-		last = *last;
-	rest = *last;
-	*last = NULL;
-	t->room[class] = t->most[class] - kept;
-	thread_put(t, rest);
+	if (gone <= 0)
+		return;
+	thread_put(t, first, (size_t)gone);
+	memmove(first, first + gone, (size_t)keep * sizeof(void *));
+	t->top[class] -= gone;
 }
 
 /*
@@ -151,37 +233,44 @@ void osmem_thread_cut(struct osmem_thread *t, unsigned int class,
  */
 static void thread_narrow(struct osmem_thread *t, unsigned int class)
 {
-	size_t size = osmem_class_size(class);
+	size_t size = thread_rules[class].size;
 	ptrdiff_t share = (ptrdiff_t)t->used[class] / THREAD_BIN_SHARE;
 	ptrdiff_t least = thread_bin_least(size);
 
 	if (share < least || size >= THREAD_LARGE)
 		share = least;
-	if (share < t->most[class] / 2)
-		share = t->most[class] / 2;
-	if (t->most[class] > share)
+	if (share < thread_most(t, class) / THREAD_BIN_GROWTH)
+		share = thread_most(t, class) / THREAD_BIN_GROWTH;
+	if (thread_most(t, class) > share)
 		osmem_thread_set_most(t, class, share);
-	if (t->room[class] < 0)
-		osmem_thread_cut(t, class, t->most[class] / 2);
+	if (t->top[class] >= t->end[class])
+		osmem_thread_cut(t, class, thread_most(t, class) / 2);
 }
 
 /* --- frees off the hot path --- */
 
+/* A slot of the thread's own goes to its slab. */
+static void thread_put_one(struct osmem_thread *t, struct osmem_slab *s,
+			   void *ptr)
+{
+	unsigned int class = s->class;
+
+	((uintptr_t *)ptr)[1] = s->mark;
+	osmem_thread_enter(t);
+	thread_put(t, &ptr, 1);
+	thread_narrow(t, class);
+	osmem_thread_leave(t);
+}
+
 bool osmem_thread_release(struct osmem_slab *s, void *ptr)
 {
 	struct osmem_thread *t = osmem_thread_self;
-	unsigned int class = s->class;
 	int duty;
 
 	if (osmem_thread_free(ptr))
 		return true;
 	if (osmem_slab_owner(s) == t) {
-		((uintptr_t **)ptr)[0] = NULL;
-		((uintptr_t *)ptr)[1] = s->mark;
-		osmem_thread_enter(t);
-		thread_put(t, ptr);
-		thread_narrow(t, class);
-		osmem_thread_leave(t);
+		thread_put_one(t, s, ptr);
 		return true;
 	}
 	duty = osmem_slab_free_remote(s, ptr);
@@ -196,7 +285,44 @@ bool osmem_thread_release(struct osmem_slab *s, void *ptr)
 	return (duty & OSMEM_SLAB_REPORT) == 0;
 }
 
-/* --- refilling and flushing --- */
+/*
+ * A full bin is widened, but when it was full the last time too, the class is
+ * being given up, and so is the bin.
+ */
+static void thread_make_room(struct osmem_thread *t, unsigned int class)
+{
+	bool wanted = t->wanted[class];
+
+	t->wanted[class] = false;
+	osmem_thread_enter(t);
+	if (wanted)
+		thread_widen(t, class);
+	else
+		thread_narrow(t, class);
+	if (t->top[class] == t->end[class])
+		osmem_thread_cut(t, class, thread_most(t, class) / 2);
+	/* We may not come here again. */
+	osmem_thread_look(t);
+	osmem_thread_leave(t);
+}
+
+bool osmem_thread_flush(void *ptr)
+{
+	struct osmem_thread *t = osmem_thread_self;
+	struct osmem_slab *s = osmem_slab_of(ptr);
+	unsigned int class = s->class;
+
+	thread_make_room(t, class);
+	if (t->top[class] == t->end[class]) {
+		thread_put_one(t, s, ptr);
+	} else {
+		((uintptr_t *)ptr)[1] = s->mark;
+		*++t->top[class] = ptr;
+	}
+	return true;
+}
+
+/* --- refilling --- */
 
 /* A partial slab of the thread's, or a new one. Never one without slots. */
 static struct osmem_slab *thread_next_slab(struct osmem_thread *t,
@@ -218,96 +344,84 @@ static struct osmem_slab *thread_next_slab(struct osmem_thread *t,
 }
 
 /* Slots out of the slab; it becomes full when it has none. */
-static void *thread_take(struct osmem_thread *t, struct osmem_slab *s,
-			 uint32_t count, uint32_t *taken)
+static uint32_t thread_take(struct osmem_thread *t, struct osmem_slab *s,
+			    void **end, uint32_t count)
 {
 	uint32_t used = osmem_slab_in_use(s);
 	size_t idle = osmem_slab_idle(s);
-	void *list;
+	uint32_t taken;
 
 	if (s->ready == 0)
 		osmem_slab_collect(s, false);
-	list = osmem_slab_take(s, count, taken);
+	taken = osmem_slab_take(s, end, count);
 	osmem_thread_account(t, s, used, idle);
-	if (list == NULL) {
+	if (taken == 0) {
 		osmem_thread_unlink(&t->partial[s->class], s);
 		s->full = true;
 		osmem_thread_link(&t->full, s);
 	}
-	return list;
+	return taken;
 }
 
-static uint32_t thread_wish(const struct osmem_thread *t, unsigned int class)
-{
-	if (atomic_load_explicit(&osmem_slab_shut, memory_order_relaxed))
-		return 1;
-	return (uint32_t)t->most[class] / 2 + 1;
-}
-
-/* Slots for a bin, from as many slabs as it takes. Lock. */
-static void **thread_fetch(struct osmem_thread *t, unsigned int class,
-			   uint32_t *count)
+/* Slots below end, from as many slabs as it takes. Lock. */
+static uint32_t thread_fetch(struct osmem_thread *t, unsigned int class,
+			     void **end, uint32_t count)
 {
 	struct osmem_slab *s;
-	void **list = NULL;
+	uint32_t taken = 0;
 
-	osmem_thread_drain(t, false);
-	while (list == NULL) {
+	osmem_thread_look(t);
+	while (taken == 0) {
 		s = thread_next_slab(t, class);
 		if (s == NULL)
-			return NULL;
-		list = thread_take(t, s, thread_wish(t, class), count);
+			return 0;
+		taken = thread_take(t, s, end, count);
 	}
-	return list;
+	return taken;
+}
+
+/* A slot, and as many for the bin as make it half full. Lock. */
+static uintptr_t *thread_fill(struct osmem_thread *t, unsigned int class)
+{
+	void **first = t->bin[class] + 1;
+	ptrdiff_t wish = thread_most(t, class) / 2 + 1;
+	void *slot = NULL;
+	uint32_t taken;
+
+	if (wish == 1 ||
+	    atomic_load_explicit(&osmem_slab_shut, memory_order_relaxed)) {
+		thread_fetch(t, class, &slot + 1, 1);
+		return slot;
+	}
+	taken = thread_fetch(t, class, first + wish, (uint32_t)wish);
+	if (taken == 0)
+		return NULL;
+	slot = first[wish - 1];
+	memmove(first, first + wish - taken, (taken - 1) * sizeof(void *));
+	t->top[class] = first + taken - 2;
+	return slot;
 }
 
 void *osmem_thread_refill(unsigned int class)
 {
 	struct osmem_thread *t = osmem_thread_attach();
-	uint32_t count;
-	void **list;
+	uintptr_t *slot;
 
 	if (t == NULL)
 		return NULL;
-	/* A thread that is new may have filled it on the way. */
-	if (t->list[class] != NULL)
-		return osmem_thread_pop(t, class);
+	/* Who is new may have filled it on the way; others come for one. */
+	slot = *t->top[class];
+	if (slot != NULL)
+		return osmem_thread_pop(t, class, t->top[class], slot);
 	t->wanted[class] = true;
-	thread_widen(t, class);
 	osmem_thread_enter(t);
-	list = thread_fetch(t, class, &count);
+	thread_widen(t, class);
+	slot = thread_fill(t, class);
 	osmem_thread_leave(t);
-	if (list == NULL)
+	if (slot == NULL)
 		return NULL;
 	t->limit = atomic_load_explicit(&osmem_region.limit,
 					memory_order_acquire);
-	t->list[class] = list[0];
-	t->room[class] -= count - 1;
-	list[1] = NULL;
-	return list;
+	slot[1] = 0;
+	return slot;
 }
-
-/*
- * A full bin is widened, but when it was full the last time too, the class is
- * being given up, and so is the bin.
- */
-void osmem_thread_flush(unsigned int class)
-{
-	struct osmem_thread *t = osmem_thread_self;
-	bool wanted = t->wanted[class];
-
-	t->wanted[class] = false;
-	if (wanted)
-		thread_widen(t, class);
-	if (t->room[class] >= 0)
-		return;
-	osmem_thread_enter(t);
-	if (!wanted)
-		thread_narrow(t, class);
-	else
-		osmem_thread_cut(t, class, t->most[class] / 2);
-	/* We may not come here again. */
-	osmem_thread_drain(t, false);
-	osmem_thread_leave(t);
-}
-

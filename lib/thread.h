@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * thread.h - the hot path: a list of free slots per class and thread.
+ * thread.h - the hot path: a bin of free slots per class and thread.
  *
- * The door: a thread that has no lists, or whose lists shall stay empty, uses
- * the static empty thread. Its lists are empty and its limit is 0, so every
+ * The door: a thread that has no bins, or whose bins shall stay empty, uses
+ * the static empty thread. Its bins are empty and its limit is 0, so every
  * call takes the slow path by the branches that are there anyway.
  */
 #ifndef OSMEM_THREAD_H
@@ -16,25 +16,28 @@
 enum { OSMEM_THREAD_STEPS = OSMEM_MMAP_THRESHOLD / 16 };
 
 /*
- * What the fast paths read comes first. It, most and wanted are the thread's
- * own. The lock guards what comes after it and the records of the thread's
- * slabs: the thread takes it on slow paths, others to give back what an idle
- * one leaves.
+ * What the fast paths read comes first. It, and what is said of bins, are the
+ * thread's own. The lock guards what comes after it and the records of the
+ * thread's slabs: the thread takes it on slow paths, others to give back what
+ * an idle one leaves.
  * posted is a stack of slabs with remote frees, pushed by anybody with release,
  * taken whole under the lock with acquire.
  */
 struct osmem_thread {
-	void *list[OSMEM_CLASSES]; /* the bins: free slots of a class */
 	/*
-	 * How many more a bin may take, counted down by frees and up by
-	 * allocations; below 0 it is flushed.
+	 * A bin is an array of free slots of a class behind a NULL: top is the
+	 * last one, and it is full when that is end. No slot says what else is
+	 * in it, so what a program writes into freed blocks steers nothing.
 	 */
-	ptrdiff_t room[OSMEM_CLASSES];
+	void **top[OSMEM_CLASSES];
+	void **end[OSMEM_CLASSES];
 	uintptr_t base; /* of the region, and how much of it this one frees */
 	size_t limit;
 	void **heads;
-	ptrdiff_t most[OSMEM_CLASSES]; /* slots that a bin may hold */
+	void **bin[OSMEM_CLASSES];     /* the NULL */
+	uint16_t space[OSMEM_CLASSES]; /* how many slots have a place */
 	bool wanted[OSMEM_CLASSES];    /* refilled since it was flushed */
+	void **spare;		       /* places that no bin has had yet */
 	ptrdiff_t large;    /* bytes that bins of large slots may hold */
 	ptrdiff_t promised; /* of these, by all threads' account */
 
@@ -55,28 +58,26 @@ OSMEM_VAR __thread struct osmem_thread *osmem_thread_self
 
 /*
  * The class of each step of 16 bytes; made before the first class is hot.
- * Relaxed: who reads too early has no lists, so the answer is the same.
+ * Relaxed: who reads too early has no bins, so the answer is the same.
  */
 OSMEM_VAR _Atomic(uint8_t) osmem_thread_classes[OSMEM_THREAD_STEPS];
 
-/* The thread's bin is full: half of it goes back to its slabs. */
-OSMEM_FN __attribute__((noinline)) void osmem_thread_flush(unsigned int class);
+/* The same where the thread's bin is full: half of it goes to its slabs. */
+OSMEM_FN __attribute__((noinline)) bool osmem_thread_flush(void *ptr);
 
 /*
- * Takes the first slot of a list that is not empty. The empty statements keep
- * gcc from computing an address where addressing modes do, and from copying
- * what is returned.
+ * Takes the last slot, *top, of a bin that is not empty. The empty statements
+ * keep gcc from computing an address where addressing modes do, and from
+ * copying what is returned.
  */
 static inline __attribute__((always_inline)) void *
-osmem_thread_pop(struct osmem_thread *t, size_t class)
+osmem_thread_pop(struct osmem_thread *t, size_t class, void **top, void *last)
 {
-	uintptr_t *slot = t->list[class];
+	uintptr_t *slot = last;
 
 	slot[1] = 0;
 	__asm__("" : "+r"(class));
-	t->list[class] = (void *)slot[0];
-	__asm__("" : "+r"(class), "+r"(slot));
-	t->room[class]++;
+	t->top[class] = top - 1;
 	__asm__("" : "+r"(slot));
 	return slot;
 }
@@ -88,14 +89,18 @@ osmem_thread_alloc(size_t size, void *(*slow)(size_t size))
 	struct osmem_thread *t = osmem_thread_self;
 	size_t last = size - 1;
 	size_t class;
+	void **top;
+	void *slot;
 
 	if (unlikely(last >= OSMEM_THREAD_STEPS * 16))
 		return slow(size);
 	class = atomic_load_explicit(&osmem_thread_classes[last / 16],
 				     memory_order_relaxed);
-	if (unlikely(t->list[class] == NULL))
+	top = t->top[class];
+	slot = *top;
+	if (unlikely(slot == NULL))
 		return slow(size);
-	return osmem_thread_pop(t, class);
+	return osmem_thread_pop(t, class, top, slot);
 }
 
 /*
@@ -110,6 +115,7 @@ static inline __attribute__((always_inline)) bool osmem_thread_free(void *ptr)
 	struct osmem_slab *s;
 	uintptr_t mark;
 	size_t class;
+	void **top;
 
 	if (unlikely(offset >= t->limit))
 		return false;
@@ -123,18 +129,16 @@ static inline __attribute__((always_inline)) bool osmem_thread_free(void *ptr)
 	if (unlikely(slot[1] == mark))
 		return false;
 	class = s->class;
+	top = t->top[class];
+	if (unlikely(top == t->end[class]))
+		return osmem_thread_flush(ptr);
 	slot[1] = mark;
-	/* As above; and two stores are cheaper than one of a pair. */
-	__asm__("" : "+r"(class) : : "memory");
-	slot[0] = (uintptr_t)t->list[class];
-	__asm__("" : "+r"(class));
-	t->list[class] = slot;
-	if (unlikely(--t->room[class] < 0))
-		osmem_thread_flush((unsigned int)class);
+	top[1] = ptr;
+	t->top[class] = top + 1;
 	return true;
 }
 
-/* A slot of a hot class, the thread's bin being empty; NULL without space. */
+/* A slot of a hot class, out of the thread's bin; NULL without space. */
 OSMEM_FN void *osmem_thread_refill(unsigned int class);
 
 /*

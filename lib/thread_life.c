@@ -15,7 +15,10 @@
 #include <pthread.h>
 #include <string.h>
 
-static struct osmem_thread thread_none;
+static void *thread_no_slot;
+static struct osmem_thread thread_none = {
+	.top = { [0 ... OSMEM_CLASSES - 1] = &thread_no_slot }
+};
 
 OSMEM_VAR_DEFINED __thread struct osmem_thread *osmem_thread_self
 	__attribute__((tls_model("initial-exec"))) = &thread_none;
@@ -24,8 +27,6 @@ OSMEM_VAR_DEFINED _Atomic(uint8_t) osmem_thread_classes[OSMEM_THREAD_STEPS];
 /* Under the core's lock, but for the atomic ones. */
 static struct {
 	struct osmem_thread *unused;
-	struct osmem_thread *chunk; /* of structures not used yet */
-	size_t left;
 	pthread_key_t key;
 	bool open;
 	bool tried;
@@ -128,7 +129,6 @@ void osmem_thread_shut(bool shut)
 
 static struct osmem_thread *thread_take_structure(void)
 {
-	enum { CHUNK = 64 * 1024 };
 	struct osmem_thread *t = threads.unused;
 	void *start = NULL;
 
@@ -136,14 +136,11 @@ static struct osmem_thread *thread_take_structure(void)
 		threads.unused = t->next_free;
 		return t;
 	}
-	if (threads.left == 0) {
-		if (DIE(osmem_sys_map(CHUNK, &start), "mmap", CHUNK) != 0)
-			return NULL;
-		threads.chunk = start;
-		threads.left = CHUNK / sizeof(*t);
-	}
-	threads.left--;
-	t = threads.chunk++;
+	if (DIE(osmem_sys_map(OSMEM_THREAD_AREA, &start), "mmap",
+		OSMEM_THREAD_AREA) != 0)
+		return NULL;
+	t = start;
+	osmem_thread_make_bins(t);
 	t->next = atomic_load_explicit(&threads.all, memory_order_relaxed);
 	atomic_store_explicit(&threads.all, t, memory_order_release);
 	return t;
@@ -227,6 +224,7 @@ bool osmem_thread_open(void)
 	if (threads.tried)
 		return threads.open;
 	threads.tried = true;
+	osmem_thread_make_rules();
 	for (step = 0; step < OSMEM_THREAD_STEPS; step++)
 		atomic_store_explicit(
 			&osmem_thread_classes[step],
@@ -288,6 +286,7 @@ static void thread_freeze_one(struct osmem_thread *t)
 		osmem_thread_set_most(t, class, 0);
 	osmem_region_add_idle(-t->told);
 	memset(t, 0, sizeof(*t));
+	osmem_thread_make_bins(t);
 	t->next = next;
 	atomic_store_explicit(&t->posted, &osmem_thread_closed,
 			      memory_order_relaxed);

@@ -20,6 +20,15 @@ OSMEM_FN void osmem_thread_leave(struct osmem_thread *t);
 /* Tells the region what is idle, when it has changed by so much. */
 OSMEM_FN void osmem_thread_tell(struct osmem_thread *t, ptrdiff_t least);
 
+/* The bytes of a structure, places for bins behind it included. */
+enum { OSMEM_THREAD_AREA = 64 * 1024 };
+
+/* Empty bins for a structure that is zero. No lock. */
+OSMEM_FN void osmem_thread_make_bins(struct osmem_thread *t);
+
+/* What bins may hold; before the first class is hot. */
+OSMEM_FN void osmem_thread_make_rules(void);
+
 /* The calling thread's structure, made if need be; NULL without memory. */
 OSMEM_FN struct osmem_thread *osmem_thread_attach(void);
 
@@ -61,6 +70,13 @@ OSMEM_FN bool osmem_thread_is_forking(void);
 OSMEM_FN void osmem_thread_post(struct osmem_slab *s);
 OSMEM_FN void osmem_thread_harvest(struct osmem_slab *s);
 OSMEM_FN void osmem_thread_drain(struct osmem_thread *t, bool close);
+
+/* Takes what was posted, as everybody does who comes by. */
+static inline void osmem_thread_look(struct osmem_thread *t)
+{
+	if (atomic_load_explicit(&t->posted, memory_order_relaxed) != NULL)
+		osmem_thread_drain(t, false);
+}
 
 /* To a pool, and from it: NULL when it has none with a free slot. */
 OSMEM_FN void osmem_thread_pool_put(struct osmem_slab *s);

@@ -160,6 +160,61 @@ START_TEST(misuse_is_reported)
 }
 END_TEST
 
+/* What is in the bins is not looked at, what comes back to the slabs is. */
+static void write_after_free(void *p)
+{
+	void *blocks[3000];
+	size_t size = os_malloc_usable_size(p);
+	size_t i;
+
+	for (i = 0; i < 3000; i++)
+		blocks[i] = os_malloc(size);
+	for (i = 0; i < 3000; i++)
+		os_free(blocks[i]);
+	for (i = 0; i < 3000; i += 5)
+		((char **)blocks[i])[i % 2] = (char *)p + 32;
+	for (i = 0; i < 3000; i++)
+		MUST(os_malloc(size) != (char *)p + 32);
+}
+
+START_TEST(what_is_written_into_free_slots_leads_nowhere)
+{
+	static const size_t sizes[] = {16, 64, 100, 500};
+	size_t i;
+
+	for (i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)
+		expect_abort(write_after_free, os_malloc(sizes[i]),
+			     "write after free");
+}
+END_TEST
+
+/* Every operation of the thread reaches the slabs, and none its bins. */
+START_TEST(the_door_can_be_shut)
+{
+	struct osmem_thread *t;
+	unsigned int class = osmem_class_of(100);
+	void *before = os_malloc(100);
+	void *p;
+	int i;
+
+	t = osmem_thread_self;
+	MUST(*t->top[class] != NULL);
+	osmem_thread_shut(true);
+	os_free(before);
+	for (i = 0; i < 1000; i++) {
+		p = os_malloc(100);
+		MUST(osmem_slab_of(p) != NULL);
+		MUST(*t->top[class] == NULL);
+		os_free(p);
+		MUST(*t->top[class] == NULL);
+	}
+	osmem_thread_shut(false);
+	os_free(os_malloc(100));
+	MUST(*t->top[class] != NULL);
+	MUST_EQ(os_heap_check(), 0);
+}
+END_TEST
+
 enum { HANDED = 3000 };
 
 static void *allocate_some(void *arg)
@@ -296,9 +351,11 @@ static void *fill_large_bins(void *barrier)
 
 static void expect_a_large_bin(void *unused)
 {
+	unsigned int class = osmem_class_of(2048);
+
 	(void)unused;
 	use_large_bins(2048);
-	MUST(osmem_thread_self->most[osmem_class_of(2048)] > 0);
+	MUST(osmem_thread_self->end[class] > osmem_thread_self->bin[class]);
 }
 
 /* All bins of large slots have one bound: the lost threads' must not count. */
@@ -369,6 +426,8 @@ int main(void)
 	tcase_add_test(tcase, realloc_keeps_contents_between_all_kinds);
 	tcase_add_test(tcase, only_starts_of_carved_slots_are_slots);
 	tcase_add_test(tcase, misuse_is_reported);
+	tcase_add_test(tcase, what_is_written_into_free_slots_leads_nowhere);
+	tcase_add_test(tcase, the_door_can_be_shut);
 	tcase_add_test(tcase, blocks_outlive_their_thread);
 	tcase_add_test(tcase, who_adopts_a_slab_collects);
 	tcase_add_test(tcase, two_threads_that_free_a_slot_at_once);
