@@ -267,17 +267,28 @@ void osmem_core_free(const char *call, void *ptr)
 	core_release(call, place);
 }
 
+/* A slot stays where it is while the size is its class's, or half of it. */
+static bool core_slot_fits(struct osmem_place place, size_t size)
+{
+	return size <= place.slot_size && size >= place.slot_size / 2;
+}
+
 /*
  * A block is larger than was asked by the slack that could not be split off,
  * by what a failed os_realloc has swallowed, or by its class.
  */
-static bool core_was_asked(struct osmem_place place, size_t asked, size_t step)
+static bool core_was_asked(struct osmem_place place, size_t alignment,
+			   size_t asked, size_t step)
 {
-	size_t most = osmem_up(asked, step) + OSMEM_META;
+	size_t most = osmem_up(asked, step);
 
-	return asked <= core_size(place) &&
-	       (place.slot != NULL || place.block->size <= most ||
-		osmem_heap_is_swollen(place.block));
+	if (asked > core_size(place))
+		return false;
+	if (place.slot != NULL)
+		return core_slot_fits(place, asked) ||
+		       place.slot_size <= osmem_hot_size(most, alignment);
+	return place.block->size <= most + OSMEM_META ||
+	       osmem_heap_is_swollen(place.block);
 }
 
 void osmem_core_free_sized(const char *call, void *ptr, size_t alignment,
@@ -290,7 +301,7 @@ void osmem_core_free_sized(const char *call, void *ptr, size_t alignment,
 		core_enter();
 		place = core_live(call, ptr);
 	}
-	if (!core_was_asked(place, asked, step) ||
+	if (!core_was_asked(place, alignment, asked, step) ||
 	    (alignment != 0 && (uintptr_t)ptr % alignment != 0))
 		osmem_report_size(call, ptr, alignment, asked,
 				  core_size(place));
@@ -367,12 +378,6 @@ static int core_resize_block(const char *call, void *ptr, size_t size,
 	*done = !refused && place->slot == NULL && core_resize(*place, size);
 	core_leave();
 	return refused ? EINVAL : 0;
-}
-
-/* A slot stays where it is while the size is its class's, or half of it. */
-static bool core_slot_fits(struct osmem_place place, size_t size)
-{
-	return size <= place.slot_size && size >= place.slot_size / 2;
 }
 
 int osmem_core_realloc(const char *call, void *ptr, size_t size, void **out)

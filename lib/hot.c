@@ -86,6 +86,13 @@ void *osmem_hot_alloc(size_t size, size_t alignment)
 	return osmem_thread_refill(class);
 }
 
+size_t osmem_hot_size(size_t size, size_t alignment)
+{
+	unsigned int class = hot_class(size, alignment != 0 ? alignment : 1);
+
+	return class < OSMEM_CLASSES ? osmem_class_size(class) : 0;
+}
+
 struct osmem_place osmem_hot_locate(const void *ptr)
 {
 	struct osmem_place place = { .found = OSMEM_FOUND_NOTHING };

@@ -17,6 +17,12 @@
  */
 OSMEM_FN void *osmem_hot_alloc(size_t size, size_t alignment);
 
+/*
+ * The slot for size bytes at alignment, 0 for any, if its class is hot; 0 when
+ * no slot is for that. No lock.
+ */
+OSMEM_FN size_t osmem_hot_size(size_t size, size_t alignment);
+
 /* What ptr is in the slabs; NOTHING when it is in none. No lock. */
 OSMEM_FN struct osmem_place osmem_hot_locate(const void *ptr);
 

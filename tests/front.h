@@ -15,9 +15,12 @@
 #define front_malloc malloc
 #define front_realloc realloc
 #define front_free free
+#define front_aligned_alloc aligned_alloc
+#define front_usable_size malloc_usable_size
 
 /* Not every C library has it. */
 int malloc_trim(size_t pad) __attribute__((weak));
+size_t malloc_usable_size(void *ptr);
 
 static inline void front_trim(void)
 {
@@ -39,6 +42,12 @@ enum { FRONT_THREADS = 1 };
 #define front_malloc os_malloc
 #define front_realloc os_realloc
 #define front_free os_free
+#define front_aligned_alloc os_aligned_alloc
+
+static inline size_t front_usable_size(void *p)
+{
+	return os_malloc_usable_size(p);
+}
 
 static inline void front_trim(void)
 {
