@@ -148,16 +148,19 @@ static void allocate(struct workload *w, struct workload_slot *s)
 	if (how >= 8)
 		MUST_EQ((uintptr_t)p % alignment, 0);
 	settle(w, s, p, size);
+	s->alignment = how >= 8 ? alignment : 0;
 }
 
 static void release(struct workload *w, struct workload_slot *s)
 {
 	look(s);
 	errno = ERRNO_BEFORE;
-	if (workload_draw(w, 4) == 0)
-		os_free_sized(s->p, s->size);
-	else
+	if (workload_draw(w, 4) != 0)
 		os_free(s->p);
+	else if (s->alignment != 0)
+		os_free_aligned_sized(s->p, s->alignment, s->size);
+	else
+		os_free_sized(s->p, s->size);
 	MUST(errno == ERRNO_BEFORE);
 	s->p = NULL;
 }
@@ -179,6 +182,7 @@ static void resize(struct workload *w, struct workload_slot *s)
 	}
 	MUST(workload_holds(p, s->size, s->tag, size));
 	settle(w, s, p, size);
+	s->alignment = 0;
 }
 
 void workload_step(struct workload *w)

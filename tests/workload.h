@@ -18,6 +18,7 @@ struct workload_slot {
 	unsigned char *p; /* NULL: empty */
 	size_t size;      /* as asked for */
 	size_t usable;
+	size_t alignment;  /* 0: none asked for */
 	unsigned char tag; /* of the pattern */
 };
 
