@@ -22,14 +22,16 @@ _osmem_options()
 		last=${last#*=}
 		case $key in
 		mode) candidates='exact auto fast' ;;
-		die | warn) candidates='0 1' ;;
+		die | warn | sites) candidates='0 1' ;;
 		break) candidates='auto always never' ;;
 		stats) candidates='no exit' ;;
+		foreign) candidates='abort warn ignore' ;;
 		*) return ;;
 		esac
 	else
 		candidates='mode= die= warn= break= check= stats='
 		candidates+=' hot_after= grow_after= cache_after= help'
+		candidates+=' foreign= sites='
 		compopt -o nospace 2>/dev/null
 	fi
 	[[ $COMP_WORDBREAKS == *=* && $1 == *=* ]] && typed=$2${1%=*}=

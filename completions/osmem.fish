@@ -44,7 +44,8 @@ function __osmem_options
     printf "$before%s\n" \
         mode={exact,auto,fast} die={0,1} warn={0,1} \
         break={auto,always,never} check= stats={no,exit} \
-        hot_after= grow_after= cache_after= help
+        hot_after= grow_after= cache_after= help \
+        foreign={abort,warn,ignore} sites={0,1}
 end
 
 complete -c osmem -f

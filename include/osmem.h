@@ -113,11 +113,18 @@ enum os_mallopt_param {
 	OS_M_STATS = 6, /* stats: 1 prints statistics when the process ends */
 	OS_M_HOT_AFTER = 7,   /* hot_after: requests until a class is hot */
 	OS_M_GROW_AFTER = 8,  /* grow_after: growths until growth is chunked */
-	OS_M_CACHE_AFTER = 9  /* cache_after: unmaps until mappings are kept */
+	OS_M_CACHE_AFTER = 9, /* cache_after: unmaps until mappings are kept */
+	OS_M_FOREIGN = 10, /* foreign: an enum os_foreign */
+	OS_M_SITES = 11 /* sites: record where blocks come from, for reports */
 };
 
 enum os_mode { OS_MODE_EXACT = 0, OS_MODE_AUTO = 1, OS_MODE_FAST = 2 };
 enum os_break { OS_BREAK_AUTO = 0, OS_BREAK_ALWAYS = 1, OS_BREAK_NEVER = 2 };
+enum os_foreign {
+	OS_FOREIGN_ABORT = 0,
+	OS_FOREIGN_WARN = 1,
+	OS_FOREIGN_IGNORE = 2
+};
 
 /* Sets a parameter. 1 on success; 0 with errno EINVAL when it is refused. */
 int os_mallopt(int param, int value);

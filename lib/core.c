@@ -14,8 +14,10 @@
 #include "init.h"
 #include "lock.h"
 #include "mapped.h"
+#include "misuse.h"
 #include "options.h"
 #include "region.h"
+#include "sites.h"
 #include "thread.h"
 
 #include <errno.h>
@@ -127,6 +129,7 @@ void *osmem_core_alloc(size_t size)
 
 	if (p != NULL)
 		osmem_check_fill(p, size, OSMEM_FILL_FRESH);
+	osmem_sites_note(p, OSMEM_SITE_ALLOC);
 	return p;
 }
 
@@ -144,6 +147,7 @@ void *osmem_core_alloc_zero(size_t size)
 		p = core_get(size, OSMEM_ALIGN, threshold, &zero);
 	if (p != NULL && !zero)
 		memset(p, 0, size);
+	osmem_sites_note(p, OSMEM_SITE_ALLOC);
 	return p;
 }
 
@@ -157,6 +161,7 @@ void *osmem_core_alloc_aligned(size_t size, size_t alignment)
 	p = core_get(size, alignment, OSMEM_MMAP_THRESHOLD, &zero);
 	if (p != NULL)
 		osmem_check_fill(p, size, OSMEM_FILL_FRESH);
+	osmem_sites_note(p, OSMEM_SITE_ALLOC);
 	return p;
 }
 
@@ -175,13 +180,21 @@ static struct osmem_place core_locate(const void *ptr)
 	return place;
 }
 
-/* The place of a live block. Does not return if there is none. Lock. */
+static bool core_is_live(struct osmem_place place)
+{
+	return likely(place.found == OSMEM_FOUND_LIVE);
+}
+
+/*
+ * The place of a live block. Does not return if there is none, but for what
+ * the option foreign lets pass: then the place is not live. Lock.
+ */
 static struct osmem_place core_live(const char *call, const void *ptr)
 {
 	struct osmem_place place = core_locate(ptr);
 
-	if (unlikely(place.found != OSMEM_FOUND_LIVE))
-		osmem_report_pointer(call, ptr, place);
+	if (!core_is_live(place))
+		osmem_misuse(call, ptr, place);
 	return place;
 }
 
@@ -193,7 +206,8 @@ static size_t core_size(struct osmem_place place)
 void osmem_core_misuse(const char *call, const void *ptr)
 {
 	core_enter();
-	osmem_report_pointer(call, ptr, core_locate(ptr));
+	osmem_misuse(call, ptr, core_locate(ptr));
+	core_leave();
 }
 
 size_t osmem_core_usable(const char *call, const void *ptr)
@@ -204,7 +218,8 @@ size_t osmem_core_usable(const char *call, const void *ptr)
 	if (place.found == OSMEM_FOUND_LIVE)
 		return place.slot_size;
 	core_enter();
-	size = core_size(core_live(call, ptr));
+	place = core_live(call, ptr);
+	size = core_is_live(place) ? core_size(place) : 0;
 	core_leave();
 	return size;
 }
@@ -218,12 +233,14 @@ static void core_release_slot(const char *call, struct osmem_place place)
 		osmem_core_misuse(call, place.slot);
 }
 
-/* Frees a located block and releases the lock. */
+/* Frees a located block, if it is live, and releases the lock. */
 static void core_release(const char *call, struct osmem_place place)
 {
 	struct osmem_span span;
 
-	if (place.slot != NULL) {
+	if (!core_is_live(place)) {
+		core_leave();
+	} else if (place.slot != NULL) {
 		core_leave();
 		core_release_slot(call, place);
 	} else if (place.block->status == OSMEM_USED) {
@@ -250,6 +267,7 @@ void osmem_core_free(const char *call, void *ptr)
 	struct osmem_place place;
 	struct block_meta *b;
 
+	osmem_sites_note(ptr, OSMEM_SITE_FREE);
 	/* Most of the time of a free is waiting for the header. */
 	__builtin_prefetch(osmem_block_of(ptr), 1);
 	if (core_free_slot(ptr))
@@ -263,7 +281,8 @@ void osmem_core_free(const char *call, void *ptr)
 		return;
 	}
 	place = core_live(call, ptr);
-	osmem_check_fill(ptr, core_size(place), OSMEM_FILL_FREED);
+	if (core_is_live(place))
+		osmem_check_fill(ptr, core_size(place), OSMEM_FILL_FREED);
 	core_release(call, place);
 }
 
@@ -297,9 +316,14 @@ void osmem_core_free_sized(const char *call, void *ptr, size_t alignment,
 	struct osmem_place place = osmem_hot_locate(ptr);
 	bool is_slot = place.found == OSMEM_FOUND_LIVE;
 
+	osmem_sites_note(ptr, OSMEM_SITE_FREE);
 	if (!is_slot) {
 		core_enter();
 		place = core_live(call, ptr);
+	}
+	if (!core_is_live(place)) {
+		core_leave();
+		return;
 	}
 	if (!core_was_asked(place, alignment, asked, step) ||
 	    (alignment != 0 && (uintptr_t)ptr % alignment != 0))
@@ -342,6 +366,8 @@ static int core_move(const char *call, void *ptr, struct osmem_place place,
 	if (p == NULL)
 		return ENOMEM;
 	memcpy(p, ptr, old < size ? old : size);
+	osmem_sites_note(ptr, OSMEM_SITE_FREE);
+	osmem_sites_note(p, OSMEM_SITE_ALLOC);
 	if (!core_free_slot(ptr)) {
 		core_enter();
 		core_release(call, core_live(call, ptr));
@@ -373,8 +399,10 @@ static int core_resize_block(const char *call, void *ptr, size_t size,
 	*place = core_locate(ptr);
 	refused = place->found == OSMEM_FOUND_FREE ||
 		  place->found == OSMEM_FOUND_FORMER;
-	if (unlikely(!refused && place->found != OSMEM_FOUND_LIVE))
-		osmem_report_pointer(call, ptr, *place);
+	if (!refused && !core_is_live(*place)) {
+		osmem_misuse(call, ptr, *place);
+		refused = true;
+	}
 	*done = !refused && place->slot == NULL && core_resize(*place, size);
 	core_leave();
 	return refused ? EINVAL : 0;

@@ -21,7 +21,10 @@ OSMEM_FN void *osmem_core_alloc_zero(size_t size);
 /* size bytes at a multiple of alignment, a power of two (rule 28). */
 OSMEM_FN void *osmem_core_alloc_aligned(size_t size, size_t alignment);
 
-/* Frees a live block; anything else is reported and ends the process. */
+/*
+ * Frees a live block; anything else is reported and ends the process, but for
+ * what the option foreign lets pass: that has no effect, here and below.
+ */
 OSMEM_FN void osmem_core_free(const char *call, void *ptr);
 
 /*
@@ -34,17 +37,19 @@ OSMEM_FN void osmem_core_free_sized(const char *call, void *ptr,
 
 /*
  * Rules 17 to 22 for ptr not NULL and size not 0. 0 and the block in *out, or
- * ENOMEM, or EINVAL when ptr is a free block (rule 17).
+ * ENOMEM, or EINVAL when ptr is a free block (rule 17) or was let pass.
  */
 OSMEM_FN int osmem_core_realloc(const char *call, void *ptr, size_t size,
 				void **out);
 
-/* The payload's bytes of a live block. */
+/* The payload's bytes of a live block; 0 of what was let pass. */
 OSMEM_FN size_t osmem_core_usable(const char *call, const void *ptr);
 
-/* Reports a pointer that osmem_core_realloc refused, and ends the process. */
-OSMEM_FN OSMEM_COLD _Noreturn void osmem_core_misuse(const char *call,
-						     const void *ptr);
+/*
+ * Reports a pointer that osmem_core_realloc refused, and ends the process.
+ * Returns only for what is let pass.
+ */
+OSMEM_FN OSMEM_COLD void osmem_core_misuse(const char *call, const void *ptr);
 
 /* Whether anything has ever been allocated. */
 OSMEM_FN bool osmem_core_has_started(void);

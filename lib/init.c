@@ -13,6 +13,7 @@
 #include "index.h"
 #include "lock.h"
 #include "options.h"
+#include "sites.h"
 #include "stretch.h"
 #include "sys.h"
 #include "thread.h"
@@ -34,6 +35,18 @@ void osmem_init_apply_options(void)
 			     osmem_option(OSMEM_OPT_DIE) != 0);
 	if (osmem_option(OSMEM_OPT_STATS) != 0)
 		osmem_sys_keep_stderr();
+}
+
+/* The door is shut first: what has passed it is not known to the table. */
+void osmem_init_apply_sites(void)
+{
+	static bool shut;
+	bool on = osmem_option(OSMEM_OPT_SITES) != 0;
+
+	if (on != shut)
+		osmem_thread_shut(on);
+	shut = on;
+	osmem_sites_set(on);
 }
 
 static void init_read_options(void)
@@ -73,16 +86,19 @@ static void init_before_fork(void)
 {
 	osmem_thread_before_fork();
 	osmem_lock_before_fork(&osmem_core_lock);
+	osmem_lock_before_fork(&osmem_sites_lock);
 }
 
 static void init_after_fork_in_parent(void)
 {
+	osmem_lock_after_fork(&osmem_sites_lock);
 	osmem_lock_after_fork(&osmem_core_lock);
 	osmem_thread_after_fork(false);
 }
 
 static void init_after_fork_in_child(void)
 {
+	osmem_lock_after_fork(&osmem_sites_lock);
 	osmem_lock_after_fork(&osmem_core_lock);
 	osmem_thread_after_fork(true);
 }
@@ -97,6 +113,8 @@ static __attribute__((constructor(101))) void init_constructor(void)
 	osmem_lock(&init_lock);
 	init_read_options();
 	osmem_unlock(&init_lock);
+	if (osmem_option(OSMEM_OPT_SITES) != 0)
+		osmem_init_apply_sites();
 	if (OSMEM_CONF_THREADS)
 		pthread_atfork(init_before_fork, init_after_fork_in_parent,
 			       init_after_fork_in_child);

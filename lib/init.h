@@ -31,4 +31,7 @@ OSMEM_FN size_t osmem_init_page_size(void);
 /* Makes what the options say take effect. */
 OSMEM_FN void osmem_init_apply_options(void);
 
+/* The same for the option sites. No lock may be held. */
+OSMEM_FN void osmem_init_apply_sites(void);
+
 #endif

@@ -110,9 +110,11 @@ static void *malloc_resize(const char *call, void *ptr, size_t size)
 		return NULL;
 	}
 	err = osmem_core_realloc(call, ptr, size, &p);
-	if (err == EINVAL)
+	if (unlikely(err != 0))
+		errno = err;
+	if (unlikely(err == EINVAL))
 		osmem_core_misuse(call, ptr);
-	return err == 0 ? p : malloc_or_enomem(NULL);
+	return p;
 }
 
 EXPORT void *realloc(void *ptr, size_t size)

@@ -70,6 +70,13 @@ static const struct options_name options_switch[] = {
 	{"0", 0}, {"1", 1}, {"no", 0}, {"yes", 1}, {NULL, 0},
 };
 
+static const struct options_name options_foreign[] = {
+	{"abort", OS_FOREIGN_ABORT},
+	{"warn", OS_FOREIGN_WARN},
+	{"ignore", OS_FOREIGN_IGNORE},
+	{NULL, 0},
+};
+
 static const struct options_name options_stats[] = {
 	{"no", 0},
 	{"exit", 1},
@@ -113,7 +120,11 @@ static const struct options_name options_stats[] = {
 					    "cache_after", NULL, 1, INT_MAX, \
 					    64, \
 					    "unmaps until mappings are kept " \
-					    "for reuse")
+					    "for reuse") \
+	row(OSMEM_OPT_FOREIGN, "foreign", options_foreign, 0, 2, \
+	    OS_FOREIGN_ABORT, "what a pointer that is no block's leads to") \
+	row(OSMEM_OPT_SITES, "sites", options_switch, 0, 1, 0, \
+	    "record where blocks come from, for reports")
 
 #define OPTIONS_ROW(option, key, names, low, high, initial, meaning) \
 	[option] = {key, names, low, high, meaning},

@@ -24,6 +24,8 @@ enum osmem_option {
 	OSMEM_OPT_HOT_AFTER,   /* 1..INT_MAX, 256 */
 	OSMEM_OPT_GROW_AFTER,  /* 1..INT_MAX, 64 */
 	OSMEM_OPT_CACHE_AFTER, /* 1..INT_MAX, 64 */
+	OSMEM_OPT_FOREIGN,     /* enum os_foreign: abort warn ignore */
+	OSMEM_OPT_SITES,       /* 0, 1: where blocks come from, for reports */
 	OSMEM_OPT_COUNT
 };
 

@@ -199,7 +199,7 @@ int os_malloc_trim(size_t pad)
 
 /* Parameters count from 1 in the order of the options. */
 _Static_assert((int)OS_M_MODE == (int)OSMEM_OPT_MODE + 1 &&
-	       (int)OS_M_CACHE_AFTER == (int)OSMEM_OPT_CACHE_AFTER + 1,
+	       (int)OS_M_SITES == (int)OSMEM_OPT_SITES + 1,
 	       "os_mallopt's parameters are the options");
 
 int os_mallopt(int param, int value)
@@ -214,6 +214,8 @@ int os_mallopt(int param, int value)
 		osmem_init_apply_options();
 		osmem_unlock(&osmem_core_lock);
 	}
+	if (err == 0 && param == OS_M_SITES)
+		osmem_init_apply_sites();
 	if (err != 0)
 		errno = err;
 	return err == 0;

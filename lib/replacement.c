@@ -18,6 +18,8 @@
 
 #include "stats.c"
 
+#include "sites.c"
+
 #include "report.c"
 
 #include "index.c"
@@ -45,6 +47,8 @@
 #include "init.c"
 
 #include "hot.c"
+
+#include "misuse.c"
 
 #include "core.c"
 

@@ -27,9 +27,34 @@ struct osmem_place {
 	size_t slot_size;
 };
 
+/* A block as a report names it, taken down while it could be looked at. */
+struct osmem_report_block {
+	const char *payload; /* NULL: none */
+	size_t size;
+	int status;
+};
+
+/* What stands around a pointer, as far as the caller can know. */
+struct osmem_report_more {
+	struct osmem_report_block before;
+	struct osmem_report_block behind;
+	size_t slot; /* which of so many of a slab; slots 0: of none */
+	size_t slots;
+	const char *owner; /* of the slab */
+};
+
 /* call: the function that was called. Does not return. */
 OSMEM_FN OSMEM_COLD _Noreturn void osmem_report_pointer(
 	const char *call, const void *ptr, struct osmem_place place);
+
+/* The same with more to say. */
+OSMEM_FN OSMEM_COLD _Noreturn void osmem_report_pointer_in(
+	const char *call, const void *ptr, struct osmem_place place,
+	const struct osmem_report_more *more);
+
+/* A pointer that is no block's, option foreign=warn: once for each. Returns. */
+OSMEM_FN OSMEM_COLD void osmem_report_foreign(const char *call,
+					      const void *ptr);
 
 /* A sized free whose size or alignment does not fit the block. */
 OSMEM_FN OSMEM_COLD _Noreturn void osmem_report_size(const char *call,

@@ -314,6 +314,11 @@ int osmem_sys_kept_stderr(void)
 	return same ? sys_stderr.fd : 2;
 }
 
+uint32_t osmem_sys_thread(void)
+{
+	return (uint32_t)syscall(SYS_gettid);
+}
+
 void osmem_sys_wait(const uint32_t *word, uint32_t value)
 {
 	int saved = errno;

@@ -71,6 +71,9 @@ OSMEM_FN bool osmem_sys_malloc_is_ours(void);
 
 OSMEM_FN size_t osmem_sys_page_size(void);
 
+/* The kernel's number for this thread. */
+OSMEM_FN uint32_t osmem_sys_thread(void);
+
 /* The smaller of RLIMIT_AS and RLIMIT_DATA, SIZE_MAX when unlimited. */
 OSMEM_FN size_t osmem_sys_space_limit(void);
 

@@ -303,7 +303,8 @@ START_TEST(info_names_version_and_options)
 {
 	static const char *const keys[] = {
 		"mode",  "die",       "warn",       "break",      "check",
-		"stats", "hot_after", "grow_after", "cache_after"};
+		"stats", "hot_after", "grow_after", "cache_after",
+		"foreign", "sites"};
 	const char *text = print_of(info_to, 0);
 	size_t i;
 

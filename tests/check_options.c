@@ -117,6 +117,8 @@ START_TEST(defaults_are_there_before_anything_is_read)
 	ck_assert_int_eq(osmem_option(OSMEM_OPT_HOT_AFTER), 256);
 	ck_assert_int_eq(osmem_option(OSMEM_OPT_GROW_AFTER), 64);
 	ck_assert_int_eq(osmem_option(OSMEM_OPT_CACHE_AFTER), 64);
+	ck_assert_int_eq(osmem_option(OSMEM_OPT_FOREIGN), OS_FOREIGN_ABORT);
+	ck_assert_int_eq(osmem_option(OSMEM_OPT_SITES), 0);
 	ck_assert_int_eq(osmem_options_print(fd), 0);
 	read_file(fd);
 	expect_row("mode", mode_name(OSMEM_CONF_MODE),
@@ -130,6 +132,8 @@ START_TEST(defaults_are_there_before_anything_is_read)
 	expect_row("hot_after", "256", "default", "1..2147483647");
 	expect_row("grow_after", "64", "default", "1..2147483647");
 	expect_row("cache_after", "64", "default", "1..2147483647");
+	expect_row("foreign", "abort", "default", "abort|warn|ignore");
+	expect_row("sites", "0", "default", "0|1|no|yes");
 }
 END_TEST
 
@@ -147,7 +151,8 @@ START_TEST(every_option_can_be_read)
 	ck_assert_int_eq(osmem_option(OSMEM_OPT_HOT_AFTER), 1);
 	ck_assert_int_eq(osmem_option(OSMEM_OPT_GROW_AFTER), INT_MAX);
 	ck_assert_int_eq(osmem_option(OSMEM_OPT_CACHE_AFTER), 7);
-	parse("mode=auto,die=0,warn=1,break=always,stats=no,check=0");
+	parse("mode=auto,die=0,warn=1,break=always,stats=no,check=0,"
+	      "foreign=ignore,sites=1");
 	ck_assert_str_eq(said, "");
 	ck_assert_int_eq(osmem_option(OSMEM_OPT_MODE), OS_MODE_AUTO);
 	ck_assert_int_eq(osmem_option(OSMEM_OPT_DIE), 0);
@@ -155,6 +160,8 @@ START_TEST(every_option_can_be_read)
 	ck_assert_int_eq(osmem_option(OSMEM_OPT_BREAK), OS_BREAK_ALWAYS);
 	ck_assert_int_eq(osmem_option(OSMEM_OPT_STATS), 0);
 	ck_assert_int_eq(osmem_option(OSMEM_OPT_CHECK), 0);
+	ck_assert_int_eq(osmem_option(OSMEM_OPT_FOREIGN), OS_FOREIGN_IGNORE);
+	ck_assert_int_eq(osmem_option(OSMEM_OPT_SITES), 1);
 }
 END_TEST
 
@@ -310,6 +317,8 @@ START_TEST(code_sets_options_within_their_range)
 		{OSMEM_OPT_HOT_AFTER, 1, INT_MAX},
 		{OSMEM_OPT_GROW_AFTER, 1, INT_MAX},
 		{OSMEM_OPT_CACHE_AFTER, 1, INT_MAX},
+		{OSMEM_OPT_FOREIGN, OS_FOREIGN_ABORT, OS_FOREIGN_IGNORE},
+		{OSMEM_OPT_SITES, 0, 1},
 	};
 
 	ck_assert_uint_eq(COUNT(ranges), OSMEM_OPT_COUNT);

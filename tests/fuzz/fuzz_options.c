@@ -32,6 +32,8 @@ static const struct expected {
 	{"hot_after", NULL, 1, 256},
 	{"grow_after", NULL, 1, 64},
 	{"cache_after", NULL, 1, 64},
+	{"foreign", "abort=0 warn=1 ignore=2 ", 0, 0},
+	{"sites", "0=0 1=1 no=0 yes=1 ", 0, 0},
 };
 
 static int want[OSMEM_OPT_COUNT];
