@@ -39,7 +39,8 @@ enum {
 	REGION_IDLE_SHARE = 32,
 	REGION_ALLOWANCE_LEAST = 256 << 10,
 	REGION_ALLOWANCE_MOST = 64 << 20,
-	REGION_AT_ONCE = 20 /* milliseconds */
+	REGION_AT_ONCE = 20, /* milliseconds */
+	REGION_REFUSED = 1000
 };
 
 /* Runs of units: by (first, length) and by (length, first). */
@@ -70,7 +71,7 @@ static struct {
 	atomic_size_t gone;	 /* of slabs, given back */
 	atomic_size_t purged;	 /* since we last learned */
 	atomic_size_t regretted; /* taken again since */
-	atomic_bool refused;	 /* madvise has failed: locked pages */
+	atomic_ulong refused;	 /* when madvise failed: locked pages; or 0 */
 } region_count = { .room = REGION_ALLOWANCE_LEAST };
 
 /* --- reserving and committing --- */
@@ -358,15 +359,25 @@ void osmem_region_regret(size_t bytes)
 	region_add(&region_count.regretted, bytes);
 }
 
+/* Never 0. */
+static unsigned long region_clock(void)
+{
+	return osmem_sys_milliseconds() | 1;
+}
+
 bool osmem_region_is_refused(void)
 {
-	return atomic_load_explicit(&region_count.refused,
-				    memory_order_relaxed);
+	unsigned long when = atomic_load_explicit(&region_count.refused,
+						  memory_order_relaxed);
+
+	return unlikely(when != 0) &&
+	       region_clock() - when < REGION_REFUSED;
 }
 
 void osmem_region_set_refused(bool refused)
 {
-	atomic_store_explicit(&region_count.refused, refused,
+	atomic_store_explicit(&region_count.refused,
+			      refused ? region_clock() : 0,
 			      memory_order_relaxed);
 }
 

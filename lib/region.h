@@ -77,7 +77,7 @@ OSMEM_FN bool osmem_region_should_purge(void);
 
 /*
  * Whether the system has refused to take memory back: then nothing is purged
- * until somebody says otherwise. No lock.
+ * for a second, or until somebody says otherwise. No lock.
  */
 OSMEM_FN bool osmem_region_is_refused(void);
 OSMEM_FN void osmem_region_set_refused(bool refused);

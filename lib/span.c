@@ -305,16 +305,30 @@ static void span_stick(struct osmem_span span)
 	span_count(1);
 }
 
-/* What cannot be unmapped is used again. */
-static void span_drop(struct osmem_span span)
+static bool span_drop_one(struct osmem_span span)
 {
 	size_t size = span.size + span.ahead;
 
-	if (KEEP(osmem_sys_unmap(span.start, size), "munmap", size) == 0)
-		atomic_fetch_add_explicit(&spans.unmaps, 1,
-					  memory_order_relaxed);
-	else
+	if (KEEP(osmem_sys_unmap(span.start, size), "munmap", size) != 0) {
 		span_stick(span);
+		return false;
+	}
+	atomic_fetch_add_explicit(&spans.unmaps, 1, memory_order_relaxed);
+	return true;
+}
+
+/* What cannot be unmapped is used again, or goes when the next one can. */
+static void span_drop(struct osmem_span span)
+{
+	bool more = span_drop_one(span);
+
+	while (more && atomic_load_explicit(&spans.count,
+					    memory_order_relaxed) != 0) {
+		osmem_lock(&osmem_core_lock);
+		more = span_take_stuck(1, &span);
+		osmem_unlock(&osmem_core_lock);
+		more = more && span_drop_one(span);
+	}
 }
 
 /* Empties an entry into *span. */

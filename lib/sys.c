@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/futex.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/auxv.h>
@@ -26,9 +27,12 @@
 #define MAP_NORESERVE 0
 #endif
 
-/* 64-bit time_t on a 32-bit machine without the old call. */
-#ifndef SYS_futex
+/* The call's own time, whatever time_t is; some machines have one call only. */
+#ifdef SYS_futex
+typedef long sys_futex_time;
+#else
 #define SYS_futex SYS_futex_time64
+typedef long long sys_futex_time;
 #endif
 
 extern char **environ;
@@ -319,11 +323,21 @@ uint32_t osmem_sys_thread(void)
 	return (uint32_t)syscall(SYS_gettid);
 }
 
+/*
+ * With a time limit, so that a wake that was refused is a delay. Where nobody
+ * can sleep (a filter of system calls), others get a turn.
+ */
 void osmem_sys_wait(const uint32_t *word, uint32_t value)
 {
+	const struct {
+		sys_futex_time seconds, nanoseconds;
+	} most = { 0, 100000000 };
 	int saved = errno;
 
-	syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, NULL, NULL, 0);
+	if (syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, &most, NULL,
+		    0) != 0 &&
+	    errno != EAGAIN && errno != EINTR && errno != ETIMEDOUT)
+		sched_yield();
 	errno = saved;
 }
 

@@ -13,6 +13,8 @@
 #ifdef FRONT_MALLOC
 
 #define front_malloc malloc
+#define front_calloc calloc
+#define front_aligned_alloc aligned_alloc
 #define front_realloc realloc
 #define front_free free
 #define front_aligned_alloc aligned_alloc
@@ -32,6 +34,12 @@ static inline void front_open(void)
 {
 }
 
+/* Faults in the heap, where it can be looked at. */
+static inline int front_check(void)
+{
+	return 0;
+}
+
 enum { FRONT_THREADS = 1 };
 
 #else
@@ -40,6 +48,8 @@ enum { FRONT_THREADS = 1 };
 #include <osmem.h>
 
 #define front_malloc os_malloc
+#define front_calloc os_calloc
+#define front_aligned_alloc os_aligned_alloc
 #define front_realloc os_realloc
 #define front_free os_free
 #define front_aligned_alloc os_aligned_alloc
@@ -59,6 +69,11 @@ static inline void front_open(void)
 {
 	if (getenv("OSMEM_OPTIONS") == NULL)
 		os_mallopt(OS_M_MODE, OS_MODE_FAST);
+}
+
+static inline int front_check(void)
+{
+	return os_heap_check();
 }
 
 enum { FRONT_THREADS = OSMEM_CONF_THREADS };
