@@ -6,7 +6,7 @@
  * takes the core's lock. System calls for mappings, copies and reports are
  * made without it. Must never set errno: that is the front ends'.
  */
-#include "core.h"
+#include "core_state.h"
 
 #include "check.h"
 #include "heap.h"
@@ -51,6 +51,7 @@ static void core_tick(void)
 	if (osmem_heap_check() + osmem_mapped_check() == 0)
 		return;
 	core_leave();
+	osmem_thread_end();
 	osmem_sys_abort();
 }
 
@@ -122,7 +123,7 @@ static void *core_get(size_t size, size_t alignment, size_t threshold,
 	return osmem_block_payload(b);
 }
 
-void *osmem_core_alloc(size_t size)
+void *osmem_core_serve(size_t size)
 {
 	bool zero;
 	void *p = core_get(size, OSMEM_ALIGN, OSMEM_MMAP_THRESHOLD, &zero);
@@ -133,7 +134,7 @@ void *osmem_core_alloc(size_t size)
 	return p;
 }
 
-void *osmem_core_alloc_zero(size_t size)
+void *osmem_core_serve_zero(size_t size)
 {
 	size_t threshold = OSMEM_IS_REPLACEMENT ? OSMEM_MMAP_THRESHOLD :
 						  osmem_init_page_size();
@@ -151,7 +152,7 @@ void *osmem_core_alloc_zero(size_t size)
 	return p;
 }
 
-void *osmem_core_alloc_aligned(size_t size, size_t alignment)
+void *osmem_core_serve_aligned(size_t size, size_t alignment)
 {
 	bool zero;
 	void *p;
@@ -210,7 +211,7 @@ void osmem_core_misuse(const char *call, const void *ptr)
 	core_leave();
 }
 
-size_t osmem_core_usable(const char *call, const void *ptr)
+size_t osmem_core_serve_usable(const char *call, const void *ptr)
 {
 	struct osmem_place place = osmem_hot_locate(ptr);
 	size_t size;
@@ -262,7 +263,7 @@ static bool core_free_slot(void *ptr)
 	return osmem_thread_release(osmem_slab_of(ptr), ptr);
 }
 
-void osmem_core_free(const char *call, void *ptr)
+void osmem_core_serve_free(const char *call, void *ptr)
 {
 	struct osmem_place place;
 	struct block_meta *b;
@@ -310,8 +311,8 @@ static bool core_was_asked(struct osmem_place place, size_t alignment,
 	       osmem_heap_is_swollen(place.block);
 }
 
-void osmem_core_free_sized(const char *call, void *ptr, size_t alignment,
-			   size_t asked, size_t step)
+void osmem_core_serve_free_sized(const char *call, void *ptr, size_t alignment,
+				 size_t asked, size_t step)
 {
 	struct osmem_place place = osmem_hot_locate(ptr);
 	bool is_slot = place.found == OSMEM_FOUND_LIVE;
@@ -408,7 +409,8 @@ static int core_resize_block(const char *call, void *ptr, size_t size,
 	return refused ? EINVAL : 0;
 }
 
-int osmem_core_realloc(const char *call, void *ptr, size_t size, void **out)
+int osmem_core_serve_realloc(const char *call, void *ptr, size_t size,
+			     void **out)
 {
 	struct osmem_place place = osmem_hot_locate(ptr);
 	bool done;
@@ -431,7 +433,7 @@ int osmem_core_realloc(const char *call, void *ptr, size_t size, void **out)
 	return 0;
 }
 
-bool osmem_core_trim(size_t pad)
+bool osmem_core_serve_trim(size_t pad)
 {
 	bool any;
 

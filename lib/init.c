@@ -82,25 +82,41 @@ size_t osmem_init_page_size(void)
 	return init_page;
 }
 
+/* A signal may come between two of the locks, or a fork out of a handler. */
+static void init_end(bool begun)
+{
+	if (begun)
+		osmem_thread_end();
+}
+
 static void init_before_fork(void)
 {
+	bool begun = osmem_thread_begin();
+
 	osmem_thread_before_fork();
 	osmem_lock_before_fork(&osmem_core_lock);
 	osmem_lock_before_fork(&osmem_sites_lock);
+	init_end(begun);
 }
 
 static void init_after_fork_in_parent(void)
 {
+	bool begun = osmem_thread_begin();
+
 	osmem_lock_after_fork(&osmem_sites_lock);
 	osmem_lock_after_fork(&osmem_core_lock);
 	osmem_thread_after_fork(false);
+	init_end(begun);
 }
 
 static void init_after_fork_in_child(void)
 {
+	bool begun = osmem_thread_begin();
+
 	osmem_lock_after_fork(&osmem_sites_lock);
 	osmem_lock_after_fork(&osmem_core_lock);
 	osmem_thread_after_fork(true);
+	init_end(begun);
 }
 
 /*
@@ -109,12 +125,15 @@ static void init_after_fork_in_child(void)
  */
 static __attribute__((constructor(101))) void init_constructor(void)
 {
+	bool begun = osmem_thread_begin();
+
 	osmem_init();
 	osmem_lock(&init_lock);
 	init_read_options();
 	osmem_unlock(&init_lock);
 	if (osmem_option(OSMEM_OPT_SITES) != 0)
 		osmem_init_apply_sites();
+	init_end(begun);
 	if (OSMEM_CONF_THREADS)
 		pthread_atfork(init_before_fork, init_after_fork_in_parent,
 			       init_after_fork_in_child);

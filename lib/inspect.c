@@ -20,14 +20,26 @@
 #include "stretch.h"
 #include "slab.h"
 #include "sys.h"
+#include "thread.h"
 
 #include <errno.h>
 #include <string.h>
 
-static void inspect_enter(void)
+/* A handler that comes meanwhile and allocates is seen by it. */
+static bool inspect_enter(void)
 {
+	bool begun = osmem_thread_begin();
+
 	osmem_init();
 	osmem_lock(&osmem_core_lock);
+	return begun;
+}
+
+static void inspect_leave(bool begun)
+{
+	osmem_unlock(&osmem_core_lock);
+	if (begun)
+		osmem_thread_end();
 }
 
 static unsigned long long inspect_ops(enum osmem_stats_op op)
@@ -59,8 +71,9 @@ void osmem_inspect_stats(struct os_stats *stats)
 	struct osmem_heap_totals heap;
 	struct osmem_mapped_totals maps;
 	struct osmem_span_totals kept;
+	bool begun;
 
-	inspect_enter();
+	begun = inspect_enter();
 	heap = osmem_heap_totals();
 	maps = osmem_mapped_totals();
 	kept = osmem_span_totals();
@@ -69,7 +82,7 @@ void osmem_inspect_stats(struct os_stats *stats)
 	stats->table_bytes = osmem_index_bytes();
 	stats->growths = osmem_stretch_growths();
 	inspect_slabs(stats);
-	osmem_unlock(&osmem_core_lock);
+	inspect_leave(begun);
 	stats->heap_used_blocks = heap.used_blocks;
 	stats->heap_used_bytes = heap.used_bytes;
 	stats->heap_free_blocks = heap.blocks - heap.used_blocks;
@@ -260,26 +273,28 @@ int osmem_inspect_walk(int (*fn)(const struct os_block *block, void *arg),
 	struct inspect_cursor cursor;
 	struct os_block block;
 	int result = 0;
+	bool begun;
 
-	inspect_enter();
+	begun = inspect_enter();
 	cursor.heap = osmem_heap_first();
 	cursor.map = osmem_mapped_above(NULL);
 	cursor.slab = osmem_slab_above(NULL);
 	cursor.slot = cursor.slab != NULL ? cursor.slab->start : NULL;
 	while (result == 0 && inspect_next(&cursor, &block))
 		result = fn(&block, arg);
-	osmem_unlock(&osmem_core_lock);
+	inspect_leave(begun);
 	return result;
 }
 
 int osmem_inspect_check(void)
 {
+	bool begun;
 	int faults;
 
-	inspect_enter();
+	begun = inspect_enter();
 	faults = osmem_heap_check() + osmem_mapped_check() +
 		 osmem_slab_check();
-	osmem_unlock(&osmem_core_lock);
+	inspect_leave(begun);
 	return faults;
 }
 

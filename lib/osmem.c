@@ -204,6 +204,7 @@ _Static_assert((int)OS_M_MODE == (int)OSMEM_OPT_MODE + 1 &&
 
 int os_mallopt(int param, int value)
 {
+	bool begun = osmem_thread_begin();
 	bool late = param == OS_M_MODE && osmem_core_has_started();
 	int err = EINVAL;
 
@@ -216,6 +217,8 @@ int os_mallopt(int param, int value)
 	}
 	if (err == 0 && param == OS_M_SITES)
 		osmem_init_apply_sites();
+	if (begun)
+		osmem_thread_end();
 	if (err != 0)
 		errno = err;
 	return err == 0;

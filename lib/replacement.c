@@ -18,6 +18,8 @@
 
 #include "stats.c"
 
+#include "nested.c"
+
 #include "sites.c"
 
 #include "report.c"
@@ -51,6 +53,7 @@
 #include "misuse.c"
 
 #include "core.c"
+#include "core_door.c"
 
 #include "inspect.c"
 

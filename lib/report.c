@@ -10,6 +10,7 @@
 
 #include "lock.h"
 #include "print.h"
+#include "self.h"
 #include "sites.h"
 #include "sys.h"
 
@@ -54,6 +55,13 @@ static const char *report_what(enum osmem_found found)
 	}
 }
 
+/* Whoever reads what is written next may allocate. */
+static void report_let_go(void)
+{
+	osmem_lock_abandon(&osmem_core_lock);
+	osmem_self_open();
+}
+
 static struct osmem_report_block report_take_down(struct osmem_place place)
 {
 	struct osmem_report_block block = { .payload = NULL };
@@ -68,8 +76,7 @@ static struct osmem_report_block report_take_down(struct osmem_place place)
 		block.status = place.found == OSMEM_FOUND_FREE ? OSMEM_FREE :
 								 OSMEM_USED;
 	}
-	/* Whoever reads what is written next may allocate. */
-	osmem_lock_abandon(&osmem_core_lock);
+	report_let_go();
 	return block;
 }
 
@@ -217,7 +224,7 @@ void osmem_report_foreign(const char *call, const void *ptr)
 void osmem_report_size(const char *call, const void *ptr, size_t alignment,
 		       size_t size, size_t usable)
 {
-	osmem_lock_abandon(&osmem_core_lock);
+	report_let_go();
 	if (alignment != 0)
 		osmem_print(2, "%s: %s(%p, %zu, %zu): wrong size or alignment: "
 			       "the block has %zu bytes\n",

@@ -264,10 +264,10 @@ static void thread_put_one(struct osmem_thread *t, struct osmem_slab *s,
 
 bool osmem_thread_release(struct osmem_slab *s, void *ptr)
 {
-	struct osmem_thread *t = osmem_thread_self;
+	struct osmem_thread *t = osmem_thread_mine;
 	int duty;
 
-	if (osmem_thread_free(ptr))
+	if (osmem_thread_free_to(t, ptr))
 		return true;
 	if (osmem_slab_owner(s) == t) {
 		thread_put_one(t, s, ptr);
@@ -308,7 +308,8 @@ static void thread_make_room(struct osmem_thread *t, unsigned int class)
 
 bool osmem_thread_flush(void *ptr)
 {
-	struct osmem_thread *t = osmem_thread_self;
+	bool begun = osmem_thread_begin();
+	struct osmem_thread *t = osmem_thread_mine;
 	struct osmem_slab *s = osmem_slab_of(ptr);
 	unsigned int class = s->class;
 
@@ -319,6 +320,8 @@ bool osmem_thread_flush(void *ptr)
 		((uintptr_t *)ptr)[1] = s->mark;
 		*++t->top[class] = ptr;
 	}
+	if (begun)
+		osmem_thread_end();
 	return true;
 }
 

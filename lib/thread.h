@@ -10,6 +10,7 @@
 #define OSMEM_THREAD_H
 
 #include "lock.h"
+#include "self.h"
 #include "slab.h"
 
 /* Sizes up to the mapping threshold, in steps of 16 from 0. */
@@ -52,9 +53,26 @@ struct osmem_thread {
 	struct osmem_thread *next_free; /* among those without a thread */
 };
 
-/* TLS of 8 bytes, initial-exec: never NULL. */
-OSMEM_VAR __thread struct osmem_thread *osmem_thread_self
-	__attribute__((tls_model("initial-exec")));
+/* Of a thread on a slow path, to the fast paths: its bins are empty. */
+OSMEM_VAR struct osmem_thread osmem_thread_busy;
+
+/*
+ * A slow path begins. False when the thread is on one already: the caller is a
+ * signal handler that has interrupted it, and nothing may be touched.
+ */
+static inline bool osmem_thread_begin(void)
+{
+	if (unlikely(osmem_thread_self == &osmem_thread_busy))
+		return false;
+	osmem_thread_self = &osmem_thread_busy;
+	atomic_signal_fence(memory_order_seq_cst);
+	return true;
+}
+
+static inline void osmem_thread_end(void)
+{
+	osmem_self_open();
+}
 
 /*
  * The class of each step of 16 bytes; made before the first class is hot.
@@ -107,9 +125,9 @@ osmem_thread_alloc(size_t size, void *(*slow)(size_t size))
  * Frees a slot of the thread's own slabs. False when it is none, or looks
  * wrong: take the slow path, which finds out.
  */
-static inline __attribute__((always_inline)) bool osmem_thread_free(void *ptr)
+static inline __attribute__((always_inline)) bool
+osmem_thread_free_to(struct osmem_thread *t, void *ptr)
 {
-	struct osmem_thread *t = osmem_thread_self;
 	size_t offset = (uintptr_t)ptr - t->base;
 	uintptr_t *slot = ptr;
 	struct osmem_slab *s;
@@ -136,6 +154,11 @@ static inline __attribute__((always_inline)) bool osmem_thread_free(void *ptr)
 	top[1] = ptr;
 	t->top[class] = top + 1;
 	return true;
+}
+
+static inline __attribute__((always_inline)) bool osmem_thread_free(void *ptr)
+{
+	return osmem_thread_free_to(osmem_thread_self, ptr);
 }
 
 /* A slot of a hot class, out of the thread's bin; NULL without space. */

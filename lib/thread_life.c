@@ -16,12 +16,15 @@
 #include <string.h>
 
 static void *thread_no_slot;
-static struct osmem_thread thread_none = {
-	.top = { [0 ... OSMEM_CLASSES - 1] = &thread_no_slot }
-};
+#define THREAD_EMPTY \
+	{ .top = { [0 ... OSMEM_CLASSES - 1] = &thread_no_slot } }
+static struct osmem_thread thread_none = THREAD_EMPTY;
+OSMEM_VAR_DEFINED struct osmem_thread osmem_thread_busy = THREAD_EMPTY;
 
 OSMEM_VAR_DEFINED __thread struct osmem_thread *osmem_thread_self
-	__attribute__((tls_model("initial-exec"))) = &thread_none;
+	OSMEM_SELF_TLS = &thread_none;
+OSMEM_VAR_DEFINED __thread struct osmem_thread *osmem_thread_mine
+	OSMEM_SELF_TLS = &thread_none;
 OSMEM_VAR_DEFINED _Atomic(uint8_t) osmem_thread_classes[OSMEM_THREAD_STEPS];
 
 /* Under the core's lock, but for the atomic ones. */
@@ -59,7 +62,7 @@ static size_t thread_trim_one(struct osmem_thread *t, bool all)
 	unsigned int class;
 
 	osmem_thread_enter(t);
-	if (all && t == osmem_thread_self)
+	if (all && t == osmem_thread_mine)
 		for (class = 0; class < OSMEM_CLASSES; class++)
 			osmem_thread_cut(t, class, 0);
 	if (all)
@@ -112,17 +115,20 @@ void osmem_thread_shut(bool shut)
 {
 	struct osmem_thread *t = atomic_load_explicit(&threads.all,
 						      memory_order_acquire);
+	bool begun = osmem_thread_begin();
 	unsigned int class;
 
 	atomic_store_explicit(&osmem_slab_shut, shut, memory_order_relaxed);
 	for (; t != NULL; t = t->next) {
 		osmem_thread_enter(t);
-		for (class = 0; t == osmem_thread_self && class < OSMEM_CLASSES;
+		for (class = 0; t == osmem_thread_mine && class < OSMEM_CLASSES;
 		     class++)
 			osmem_thread_cut(t, class, 0);
 		thread_name_slabs(t);
 		osmem_thread_leave(t);
 	}
+	if (begun)
+		osmem_thread_end();
 }
 
 /* --- threads that begin and end --- */
@@ -149,7 +155,7 @@ static struct osmem_thread *thread_take_structure(void)
 /* NULL without memory, and for a thread whose destructor has run. */
 struct osmem_thread *osmem_thread_attach(void)
 {
-	struct osmem_thread *t = osmem_thread_self;
+	struct osmem_thread *t = osmem_thread_mine;
 
 	if (likely(t != &thread_none))
 		return t;
@@ -167,9 +173,11 @@ struct osmem_thread *osmem_thread_attach(void)
 		return NULL;
 	if (osmem_thread_is_forking())
 		osmem_lock_before_fork(&t->lock);
-	osmem_thread_self = t;
-	/* May allocate, and finds the lists in place. */
+	osmem_thread_mine = t;
+	/* May allocate, and finds the lists in place, and open. */
+	osmem_thread_end();
 	pthread_setspecific(threads.key, t);
+	osmem_thread_begin();
 	return t;
 }
 
@@ -201,7 +209,8 @@ static void thread_exit(void *arg)
 	struct osmem_thread *t = arg;
 	unsigned int class;
 
-	osmem_thread_self = &thread_none;
+	osmem_thread_begin();
+	osmem_thread_mine = &thread_none;
 	osmem_thread_enter(t);
 	t->limit = 0;
 	osmem_thread_drain(t, true);
@@ -215,6 +224,7 @@ static void thread_exit(void *arg)
 	t->next_free = threads.unused;
 	threads.unused = t;
 	osmem_unlock(&osmem_core_lock);
+	osmem_thread_end();
 }
 
 bool osmem_thread_open(void)
@@ -240,8 +250,8 @@ bool osmem_thread_open(void)
 /* One may fork in a signal handler, or before it has allocated. */
 void osmem_thread_before_fork(void)
 {
-	if (osmem_thread_self != &thread_none)
-		osmem_lock_before_fork(&osmem_thread_self->lock);
+	if (osmem_thread_mine != &thread_none)
+		osmem_lock_before_fork(&osmem_thread_mine->lock);
 	osmem_thread_pools_before_fork();
 }
 
@@ -251,7 +261,7 @@ void osmem_thread_before_fork(void)
  */
 static bool thread_is_kept(struct osmem_thread *t)
 {
-	return t == osmem_thread_self || osmem_lock_is_mine(&t->lock);
+	return t == osmem_thread_mine || osmem_lock_is_mine(&t->lock);
 }
 
 /*
@@ -311,5 +321,5 @@ void osmem_thread_after_fork(bool child)
 	osmem_thread_pools_after_fork();
 	if (child && threads.open)
 		thread_freeze();
-	osmem_lock_after_fork(&osmem_thread_self->lock);
+	osmem_lock_after_fork(&osmem_thread_mine->lock);
 }

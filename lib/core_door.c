@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * core_door.c - the way in: who calls, the program or a signal handler that
+ * has interrupted this thread's own slow path.
+ *
+ * Such a handler is served by nested.c, without a lock, from a small area. Its
+ * blocks may be freed and resized by anybody later; what it frees of others'
+ * waits for the next slow path to end. Must never touch the heap or a slab.
+ */
+#include "core_state.h"
+
+#include "hot.h"
+#include "nested.h"
+#include "report.h"
+#include "thread.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* What waits is freed before the thread's bins are open again. */
+static OSMEM_COLD void door_free_waiting(void)
+{
+	void *ptr;
+
+	while ((ptr = osmem_nested_next()) != NULL)
+		osmem_core_serve_free("free", ptr);
+}
+
+static void door_end(void)
+{
+	if (unlikely(atomic_load_explicit(&osmem_nested_waiting,
+					  memory_order_relaxed) != 0))
+		door_free_waiting();
+	osmem_thread_end();
+}
+
+void *osmem_core_alloc(size_t size)
+{
+	void *p;
+
+	if (unlikely(!osmem_thread_begin()))
+		return osmem_nested_alloc(size, OSMEM_ALIGN);
+	p = osmem_core_serve(size);
+	door_end();
+	return p;
+}
+
+void *osmem_core_alloc_zero(size_t size)
+{
+	void *p;
+
+	if (unlikely(!osmem_thread_begin())) {
+		p = osmem_nested_alloc(size, OSMEM_ALIGN);
+		return p == NULL ? NULL : memset(p, 0, size);
+	}
+	p = osmem_core_serve_zero(size);
+	door_end();
+	return p;
+}
+
+void *osmem_core_alloc_aligned(size_t size, size_t alignment)
+{
+	void *p;
+
+	if (unlikely(!osmem_thread_begin()))
+		return osmem_nested_alloc(size, alignment);
+	p = osmem_core_serve_aligned(size, alignment);
+	door_end();
+	return p;
+}
+
+/* --- freeing --- */
+
+static OSMEM_COLD void door_report(const char *call, const void *ptr)
+{
+	const struct osmem_place nowhere = { .found = OSMEM_FOUND_NOTHING };
+
+	osmem_report_pointer(call, ptr, nowhere);
+}
+
+/* Whether a nested block was freed, or the free is a handler's. */
+static OSMEM_COLD bool door_free_nested(const char *call, void *ptr)
+{
+	if (!osmem_nested_holds(ptr))
+		return osmem_nested_defer(ptr), true;
+	if (!osmem_nested_free(ptr))
+		door_report(call, ptr);
+	return true;
+}
+
+/* Whether the free has been done: a nested block's, or a handler's. */
+static bool door_frees(const char *call, void *ptr)
+{
+	return (unlikely(osmem_nested_holds(ptr)) ||
+		unlikely(!osmem_thread_begin())) &&
+	       door_free_nested(call, ptr);
+}
+
+void osmem_core_free(const char *call, void *ptr)
+{
+	if (door_frees(call, ptr))
+		return;
+	osmem_core_serve_free(call, ptr);
+	door_end();
+}
+
+void osmem_core_free_sized(const char *call, void *ptr, size_t alignment,
+			   size_t asked, size_t step)
+{
+	if (door_frees(call, ptr))
+		return;
+	osmem_core_serve_free_sized(call, ptr, alignment, asked, step);
+	door_end();
+}
+
+/* --- sizes and resizing --- */
+
+/* By a handler: the block is its own, so what is said of it is in order. */
+static size_t door_look(const char *call, const void *ptr)
+{
+	struct osmem_place place = osmem_hot_locate(ptr);
+
+	if (place.found == OSMEM_FOUND_NOTHING)
+		place.block = osmem_block_of(ptr);
+	if (place.slot == NULL && osmem_block_intact(place.block))
+		return place.block->size;
+	if (place.found != OSMEM_FOUND_LIVE)
+		door_report(call, ptr);
+	return place.slot_size;
+}
+
+size_t osmem_core_usable(const char *call, const void *ptr)
+{
+	size_t size;
+
+	if (unlikely(osmem_nested_holds(ptr))) {
+		size = osmem_nested_size(ptr);
+		if (size == 0)
+			door_report(call, ptr);
+		return size;
+	}
+	if (unlikely(!osmem_thread_begin()))
+		return door_look(call, ptr);
+	size = osmem_core_serve_usable(call, ptr);
+	door_end();
+	return size;
+}
+
+/* A nested block that grows leaves the area if it can. */
+static OSMEM_COLD int door_realloc_nested(const char *call, void *ptr,
+					  size_t size, void **out)
+{
+	size_t old = osmem_core_usable(call, ptr);
+	void *p = ptr;
+
+	if (size > old) {
+		p = osmem_core_alloc(size);
+		if (p == NULL)
+			return ENOMEM;
+		memcpy(p, ptr, old);
+		osmem_core_free(call, ptr);
+	}
+	*out = p;
+	return 0;
+}
+
+int osmem_core_realloc(const char *call, void *ptr, size_t size, void **out)
+{
+	int err;
+
+	if (unlikely(osmem_nested_holds(ptr)) ||
+	    unlikely(!osmem_thread_begin()))
+		return door_realloc_nested(call, ptr, size, out);
+	err = osmem_core_serve_realloc(call, ptr, size, out);
+	door_end();
+	return err;
+}
+
+bool osmem_core_trim(size_t pad)
+{
+	bool any;
+
+	if (unlikely(!osmem_thread_begin()))
+		return false;
+	any = osmem_core_serve_trim(pad);
+	door_end();
+	return any;
+}
