@@ -4,8 +4,8 @@
  *
  * The child goes on with the operation that was interrupted, and so does the
  * parent. By a timer, at random; and by the processor's trap flag, after each
- * single instruction, so that no window is too small. A handler that allocates
- * must not hang: it works or ends in a report.
+ * single instruction, so that no window is too small. Handlers that allocate are
+ * in check_nested.c.
  */
 #include <config.h>
 
@@ -287,48 +287,6 @@ END_TEST
 
 #endif
 
-/* --- a handler that allocates --- */
-
-static void allocate_on_alarm(int signal)
-{
-	(void)signal;
-	os_free(os_malloc(100));
-	forks++;
-}
-
-static void allocate_in_handlers(void *unused)
-{
-	struct sigaction action = {.sa_handler = allocate_on_alarm};
-	struct itimerval often = {{0, 50}, {0, 50}};
-	struct workload w;
-
-	(void)unused;
-	MUST(sigaction(SIGPROF, &action, NULL) == 0);
-	workload_start(&w, 8);
-	w.largest = 2000;
-	setitimer(ITIMER_PROF, &often, NULL);
-	while (forks < 300)
-		workload_step(&w);
-}
-
-/* The process ends in a report, or it was lucky; it does not hang. */
-START_TEST(a_handler_that_allocates)
-{
-	struct child child;
-
-	if (!OSMEM_CONF_THREADS)
-		return; /* there is no lock that could tell */
-	child_run(&child, allocate_in_handlers, NULL);
-	if (child_succeeded(&child))
-		return;
-	if (child_was_killed_by(&child, SIGABRT) &&
-	    strstr(child.text, "allocation inside an allocation") != NULL)
-		return;
-	child_show(&child);
-	MUST(!"a report, or nothing");
-}
-END_TEST
-
 int main(void)
 {
 	Suite *suite = suite_create("interrupt");
@@ -343,7 +301,6 @@ int main(void)
 	tcase_add_test(tcase, every_instruction);
 	tcase_add_test(tcase, every_instruction_with_threads);
 #endif
-	tcase_add_test(tcase, a_handler_that_allocates);
 	suite_add_tcase(suite, tcase);
 	runner = srunner_create(suite);
 	srunner_run_all(runner, CK_ENV);

@@ -1,0 +1,362 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * check_nested.c - signal handlers that allocate while they interrupt the
+ * allocator.
+ *
+ * By the trap flag, after each instruction of one call; and by signals sent to
+ * threads at a high rate. A handler keeps blocks, frees those of handlers
+ * before it, and those of the program. Nothing may hang, be lost or be handed
+ * out twice, but on the fast path: a handler that finds that it has
+ * interrupted os_malloc or os_free themselves lets it be.
+ */
+#include <config.h>
+
+#include "child.h"
+#include "must.h"
+#include "workload.h"
+
+#include <check.h>
+#include <osmem.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <ucontext.h>
+
+#if defined(__x86_64__)
+#define INTERRUPTED(context) ((uintptr_t)(context)->uc_mcontext.gregs[REG_RIP])
+#elif defined(__i386__)
+#define INTERRUPTED(context) ((uintptr_t)(context)->uc_mcontext.gregs[REG_EIP])
+#elif defined(__aarch64__)
+#define INTERRUPTED(context) ((uintptr_t)(context)->uc_mcontext.pc)
+#endif
+
+enum { KEPT = 24, THREADS = 4, FAST_PATH = 1024 };
+
+/* What the handlers of a thread keep from one to the next. */
+struct keeper {
+	unsigned char *blocks[KEPT];
+	size_t sizes[KEPT];
+	size_t next;
+	uint64_t state;
+	size_t runs;
+	size_t failures;
+	_Atomic(void *) gift; /* of the program's, for a handler to free */
+};
+
+static __thread struct keeper *keeper;
+
+static size_t draw(struct keeper *k, size_t limit)
+{
+	k->state = k->state * UINT64_C(6364136223846793005) + 1;
+	return (size_t)((k->state >> 33) % limit);
+}
+
+static unsigned char tag_of(size_t i)
+{
+	return (unsigned char)(i * 37 + 1);
+}
+
+static void drop(struct keeper *k, size_t i)
+{
+	if (k->blocks[i] == NULL)
+		return;
+	MUST(workload_holds(k->blocks[i], k->sizes[i], tag_of(i),
+			    k->sizes[i]));
+	MUST(os_malloc_usable_size(k->blocks[i]) >= k->sizes[i]);
+	os_free(k->blocks[i]);
+	k->blocks[i] = NULL;
+}
+
+static void *make(struct keeper *k, size_t size)
+{
+	void *p;
+
+	switch (draw(k, 4)) {
+	case 0:
+		p = os_calloc(1, size);
+		MUST(p == NULL || *(char *)p == 0);
+		return p;
+	case 1:
+		p = os_aligned_alloc(512, size);
+		MUST((uintptr_t)p % 512 == 0);
+		return p;
+	default:
+		return os_malloc(size);
+	}
+}
+
+/* What a handler does: errno is as POSIX wants it of one. */
+static void handle(struct keeper *k)
+{
+	size_t i = k->next++ % KEPT;
+	size_t size = 1 + draw(k, draw(k, 8) == 0 ? 6000 : 500);
+	unsigned char *p;
+	int saved = errno;
+
+	k->runs++;
+	os_free(atomic_exchange(&k->gift, NULL));
+	drop(k, i);
+	p = make(k, size);
+	if (p == NULL) {
+		MUST(errno == ENOMEM);
+		k->failures++;
+	} else {
+		workload_fill(p, size, tag_of(i));
+		k->blocks[i] = p;
+		k->sizes[i] = size;
+		size += draw(k, 600);
+		p = os_realloc(p, size);
+		if (p != NULL) {
+			MUST(workload_holds(p, k->sizes[i], tag_of(i),
+					    k->sizes[i]));
+			workload_fill(p, size, tag_of(i));
+			k->blocks[i] = p;
+			k->sizes[i] = size;
+		}
+	}
+	errno = saved;
+}
+
+#ifdef INTERRUPTED
+
+/* What the bins of a thread are on the fast path nobody can say. */
+static bool on_fast_path(const ucontext_t *context)
+{
+	uintptr_t pc = INTERRUPTED(context);
+
+	return pc - (uintptr_t)os_malloc < FAST_PATH ||
+	       pc - (uintptr_t)os_free < FAST_PATH;
+}
+
+/* --- after every instruction --- */
+
+#ifdef __x86_64__
+
+static void on_trap(int signal, siginfo_t *info, void *context)
+{
+	(void)signal;
+	(void)info;
+	if (!on_fast_path(context))
+		handle(keeper);
+}
+
+static void traced(void (*operation)(void))
+{
+	__asm__ volatile("pushfq\n\torq $0x100, (%%rsp)\n\tpopfq" ::
+				 : "memory", "cc");
+	operation();
+	__asm__ volatile("pushfq\n\tandq $~0x100, (%%rsp)\n\tpopfq" ::
+				 : "memory", "cc");
+}
+
+static char *block;
+
+static void one_malloc(void)
+{
+	block = os_malloc(100);
+}
+
+static void one_map(void)
+{
+	block = os_malloc(500000);
+}
+
+static void one_free(void)
+{
+	os_free(block);
+	block = NULL;
+}
+
+static void one_realloc(void)
+{
+	block = os_realloc(block, 3000);
+}
+
+static void one_trim(void)
+{
+	os_malloc_trim(0);
+}
+
+static void one_check(void)
+{
+	MUST_EQ(os_heap_check(), 0);
+}
+
+static void (*const operations[])(void) = {
+	one_malloc, one_free, one_map, one_realloc, one_free,  one_malloc,
+	one_realloc, one_trim, one_check, one_free, one_malloc, one_free};
+
+enum { OPERATIONS = sizeof(operations) / sizeof(operations[0]) };
+
+static void trace_all(void *arg)
+{
+	struct sigaction action = {.sa_sigaction = on_trap,
+				   .sa_flags = SA_SIGINFO};
+	static struct keeper mine;
+	char *guards[200];
+	size_t i;
+
+	MUST(os_mallopt(OS_M_MODE, *(int *)arg) == 1);
+	keeper = &mine;
+	alarm(50);
+	MUST(sigaction(SIGTRAP, &action, NULL) == 0);
+	for (i = 0; i < 200; i++) {
+		guards[i] = os_malloc(i + 1);
+		MUST(guards[i] != NULL);
+		memset(guards[i], 'g', i + 1);
+	}
+	for (i = 0; i < OPERATIONS; i++) {
+		mine.gift = os_malloc(1000 + i);
+		traced(operations[i]);
+	}
+	MUST(mine.runs > 1000);
+	for (i = 0; i < KEPT; i++)
+		drop(&mine, i);
+	for (i = 0; i < 200; i++) {
+		MUST(guards[i][0] == 'g' && guards[i][i] == 'g');
+		os_free(guards[i]);
+	}
+	MUST_EQ(os_heap_check(), 0);
+	dprintf(STDOUT_FILENO, "nested: mode %d: %zu handlers, %zu failed\n",
+		*(int *)arg, mine.runs, mine.failures);
+}
+
+START_TEST(every_instruction)
+{
+	static const int modes[] = {OS_MODE_EXACT, OS_MODE_AUTO, OS_MODE_FAST};
+	struct child child;
+	size_t i;
+
+	for (i = 0; i < 3 && !child_is_sanitized(); i++) {
+		child_run(&child, trace_all, (void *)(uintptr_t)&modes[i]);
+		if (child_succeeded(&child))
+			continue;
+		child_show(&child);
+		MUST(!"handlers at every instruction");
+	}
+}
+END_TEST
+
+#endif
+
+/* --- by signals to threads --- */
+
+static struct keeper keepers[THREADS];
+static atomic_bool stop;
+static atomic_size_t total;
+
+static void on_signal(int signal, siginfo_t *info, void *context)
+{
+	(void)signal;
+	(void)info;
+	if (keeper != NULL && !on_fast_path(context))
+		handle(keeper);
+}
+
+/* The slow paths: mappings, growth, trimming, looking; and full bins. */
+static void *work(void *arg)
+{
+	struct keeper *mine = arg;
+	static _Atomic(void *) shared[64];
+	struct workload w;
+	void *burst[300];
+	size_t i;
+
+	keeper = mine;
+	workload_start(&w, (uintptr_t)(mine - keepers) + 1);
+	w.may_fail = true;
+	while (!stop) {
+		for (i = 0; i < 20; i++)
+			workload_step(&w);
+		for (i = 0; i < 300; i++)
+			burst[i] = os_malloc(1 + i * 7 % 900);
+		for (i = 0; i < 300; i++)
+			os_free(atomic_exchange(&shared[i % 64], burst[i]));
+		os_free(atomic_exchange(&mine->gift, os_malloc(700)));
+	}
+	keeper = NULL;
+	workload_finish(&w);
+	os_free(atomic_exchange(&mine->gift, NULL));
+	for (i = 0; i < 64; i++)
+		os_free(atomic_exchange(&shared[i], NULL));
+	for (i = 0; i < KEPT; i++)
+		drop(mine, i);
+	return NULL;
+}
+
+static void signal_threads(void *arg)
+{
+	struct sigaction action = {.sa_sigaction = on_signal,
+				   .sa_flags = SA_SIGINFO | SA_RESTART};
+	size_t seconds = workload_number("OSMEM_TEST_SECONDS", 2);
+	pthread_t threads[THREADS];
+	time_t end;
+	size_t i;
+
+	MUST(os_mallopt(OS_M_MODE, *(int *)arg) == 1);
+	alarm((unsigned)seconds + 50);
+	MUST(sigaction(SIGUSR1, &action, NULL) == 0);
+	for (i = 0; i < THREADS; i++)
+		MUST(pthread_create(&threads[i], NULL, work, &keepers[i]) ==
+		     0);
+	for (end = time(NULL) + (time_t)seconds; time(NULL) < end;)
+		for (i = 0; i < THREADS; i++) {
+			pthread_kill(threads[i], SIGUSR1);
+			usleep(20);
+		}
+	stop = true;
+	for (i = 0; i < THREADS; i++) {
+		MUST(pthread_join(threads[i], NULL) == 0);
+		total += keepers[i].runs;
+	}
+	MUST_EQ(os_heap_check(), 0);
+	MUST(total > 100);
+	dprintf(STDOUT_FILENO, "nested: mode %d: %zu signals\n", *(int *)arg,
+		(size_t)total);
+}
+
+START_TEST(threads)
+{
+	static const int modes[] = {OS_MODE_EXACT, OS_MODE_FAST};
+	struct child child;
+	size_t i;
+
+	for (i = 0; i < 2 && OSMEM_CONF_THREADS; i++) {
+		child_run(&child, signal_threads,
+			  (void *)(uintptr_t)&modes[i]);
+		if (child_succeeded(&child))
+			continue;
+		child_show(&child);
+		MUST(!"handlers in threads");
+	}
+}
+END_TEST
+
+#endif
+
+int main(void)
+{
+	Suite *suite = suite_create("nested");
+	TCase *tcase = tcase_create("nested");
+	SRunner *runner;
+	int failed;
+
+	tcase_set_timeout(tcase, 0);
+#ifdef __x86_64__
+	tcase_add_test(tcase, every_instruction);
+#endif
+#ifdef INTERRUPTED
+	tcase_add_test(tcase, threads);
+#endif
+	suite_add_tcase(suite, tcase);
+	runner = srunner_create(suite);
+	srunner_run_all(runner, CK_ENV);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed != 0;
+}
