@@ -4,8 +4,8 @@
  *
  * The child goes on with the operation that was interrupted, and so does the
  * parent. By a timer, at random; and by the processor's trap flag, after each
- * single instruction, so that no window is too small. Handlers that allocate are
- * in check_nested.c.
+ * single instruction, so that no window is too small. Handlers that allocate
+ * are in check_nested.c.
  */
 #include <config.h>
 

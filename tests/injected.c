@@ -52,8 +52,9 @@ static struct {
 static void must_failed(const char *what, int line)
 {
 	char text[300];
-	int size = snprintf(text, sizeof(text), "injected.c:%d: %s (errno %d)\n",
-			    line, what, errno);
+	int size = snprintf(text, sizeof(text),
+			    "injected.c:%d: %s (errno %d)\n", line, what,
+			    errno);
 
 	if (write(2, text, (size_t)size) < 0)
 		_exit(71);
