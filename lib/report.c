@@ -243,7 +243,7 @@ void osmem_report_written(const void *slot, size_t size)
 	struct osmem_place place = { .found = OSMEM_FOUND_FREE,
 				     .slot = slot,
 				     .slot_size = size };
-	struct report_block block = report_take_down(place);
+	struct osmem_report_block block = report_take_down(place);
 
 	osmem_print(2, "%s: write after free, or second free at once: this "
 		       "free block was overwritten\n",
