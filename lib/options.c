@@ -9,6 +9,7 @@
  */
 #include "options.h"
 
+#include "near.h"
 #include "print.h"
 
 #include <errno.h>
@@ -18,9 +19,7 @@
 #include <unistd.h>
 
 enum {
-	OPTIONS_NAME_MOST = 31,  /* bytes of a key or a value's name */
 	OPTIONS_SHOWN_MOST = 60, /* of user's text in a message: one write */
-	OPTIONS_NEAR_MOST = 2,   /* mistakes that a suggestion may bridge */
 	OPTIONS_TEXT = 64,       /* a value or a range, printed */
 };
 
@@ -177,103 +176,26 @@ static bool options_has_blank_edge(struct options_span span)
 				 options_is_blank(span.start[span.size - 1]));
 }
 
-/* "Did you mean": the distance of what was typed to a name. */
-
-static char options_lower(char c)
-{
-	return c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c;
-}
-
-static unsigned int options_less(unsigned int a, unsigned int b)
-{
-	return a < b ? a : b;
-}
-
-/* A table of distances between beginnings of two texts, by their sizes. */
-typedef unsigned char options_grid[OPTIONS_NAME_MOST + 1]
-				  [OPTIONS_NAME_MOST + 1];
-
-/* The cell for the first i bytes of a and the first j of b, both above 0. */
-static unsigned int options_cell(options_grid d, const char *a, size_t i,
-				 const char *b, size_t j)
-{
-	char last = options_lower(a[i - 1]);
-	unsigned int best = d[i - 1][j - 1] + (last != b[j - 1] ? 1U : 0U);
-
-	best = options_less(best, d[i - 1][j] + 1U);
-	best = options_less(best, d[i][j - 1] + 1U);
-	if (i > 1 && j > 1 && last == b[j - 2] &&
-	    options_lower(a[i - 2]) == b[j - 1])
-		best = options_less(best, d[i - 2][j - 2] + 1U);
-	return best;
-}
-
-/*
- * How many letters were inserted, removed, changed or swapped with their
- * neighbour between the two, case aside. Both have at most OPTIONS_NAME_MOST
- * bytes.
- */
-static unsigned int options_distance(struct options_span typed,
-				     const char *name)
-{
-	options_grid d;
-	size_t size = strlen(name);
-
-	for (size_t i = 0; i <= typed.size; i++) {
-		for (size_t j = 0; j <= size; j++) {
-			unsigned int cell = (unsigned int)(i + j);
-
-			if (i > 0 && j > 0)
-				cell = options_cell(d, typed.start, i, name, j);
-			d[i][j] = (unsigned char)cell;
-		}
-	}
-	return d[typed.size][size];
-}
-
-/*
- * Makes name the suggestion if it is nearer than what is, and near: one
- * mistake in three letters. Shorter names are never suggested, for "on" is as
- * near to "no" as can be.
- */
-static void options_suggest(struct options_span typed, const char *name,
-			    unsigned int *distance, const char **suggestion)
-{
-	size_t near = strlen(name) / 3;
-	unsigned int d;
-
-	if (typed.size > OPTIONS_NAME_MOST)
-		return;
-	if (near > OPTIONS_NEAR_MOST)
-		near = OPTIONS_NEAR_MOST;
-	d = options_distance(typed, name);
-	if (d <= near && d < *distance) {
-		*distance = d;
-		*suggestion = name;
-	}
-}
+/* "Did you mean". */
 
 static const char *options_nearest_key(struct options_span typed)
 {
-	unsigned int distance = UINT_MAX;
-	const char *suggestion = NULL;
+	struct osmem_near near = {typed.start, typed.size, 0, NULL};
 
-	options_suggest(typed, "help", &distance, &suggestion);
+	osmem_near_try(&near, "help");
 	for (size_t i = 0; i < OSMEM_OPT_COUNT; i++)
-		options_suggest(typed, options_rows[i].key, &distance,
-				&suggestion);
-	return suggestion;
+		osmem_near_try(&near, options_rows[i].key);
+	return near.name;
 }
 
 static const char *options_nearest_name(struct options_span typed,
 					const struct options_name *names)
 {
-	unsigned int distance = UINT_MAX;
-	const char *suggestion = NULL;
+	struct osmem_near near = {typed.start, typed.size, 0, NULL};
 
 	for (; names != NULL && names->name != NULL; names++)
-		options_suggest(typed, names->name, &distance, &suggestion);
-	return suggestion;
+		osmem_near_try(&near, names->name);
+	return near.name;
 }
 
 /* Values as text. */

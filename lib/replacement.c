@@ -14,6 +14,8 @@
 
 #include "lock.c"
 
+#include "near.c"
+
 #include "options.c"
 
 #include "stats.c"
