@@ -26,12 +26,16 @@ _osmem_options()
 		break) candidates='auto always never' ;;
 		stats) candidates='no exit' ;;
 		foreign) candidates='abort warn ignore' ;;
+		fail)
+			candidates='no nth: every: p='
+			compopt -o nospace 2>/dev/null ;;
 		*) return ;;
 		esac
 	else
 		candidates='mode= die= warn= break= check= stats='
 		candidates+=' hot_after= grow_after= cache_after= help'
 		candidates+=' foreign= sites='
+		candidates+=' hot_after= grow_after= cache_after= fail= help'
 		compopt -o nospace 2>/dev/null
 	fi
 	[[ $COMP_WORDBREAKS == *=* && $1 == *=* ]] && typed=$2${1%=*}=

@@ -46,6 +46,8 @@ function __osmem_options
         break={auto,always,never} check= stats={no,exit} \
         hot_after= grow_after= cache_after= help \
         foreign={abort,warn,ignore} sites={0,1}
+        hot_after= grow_after= cache_after= \
+        fail={no,nth:,every:,p=} help
 end
 
 complete -c osmem -f

@@ -129,6 +129,14 @@ enum os_foreign {
 /* Sets a parameter. 1 on success; 0 with errno EINVAL when it is refused. */
 int os_mallopt(int param, int value);
 
+/*
+ * Makes allocations fail, to test what a program does then: "nth:N" the N-th
+ * call from now on, "every:N" each N-th, "p=0.01:SEED" some at random, "no" or
+ * NULL none any more. 0, or -1 with errno EINVAL. As the option fail. One
+ * thread at a time may call it.
+ */
+int os_set_fault(const char *rule);
+
 /* Looking inside. */
 
 /*
@@ -158,6 +166,9 @@ struct os_stats {
 	/* Counted by libraries configured with --enable-stats, else 0. */
 	uint64_t mallocs, callocs, reallocs, frees, aligned;
 	uint64_t requested_bytes;
+	/* While os_set_fault() or the option fail has allocations fail. */
+	uint64_t fault_calls; /* allocation calls that were counted */
+	uint64_t faults;      /* of these, made to fail */
 };
 
 /* Fills *stats. 0, or -1 with errno EINVAL for a bad struct_size. */

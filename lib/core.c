@@ -9,6 +9,7 @@
 #include "core_state.h"
 
 #include "check.h"
+#include "fault.h"
 #include "heap.h"
 #include "hot.h"
 #include "init.h"
@@ -63,6 +64,13 @@ static void core_enter(void)
 }
 
 /* --- allocating --- */
+
+/* Option fail: counts the call, whatever will serve it, and may refuse it. */
+static bool core_refuses(void)
+{
+	osmem_init();
+	return osmem_fault_count();
+}
 
 /* Makes the span a block of size bytes; NULL when there is no table for it. */
 static void *core_span(struct osmem_span span, size_t size, size_t alignment)
@@ -126,8 +134,11 @@ static void *core_get(size_t size, size_t alignment, size_t threshold,
 void *osmem_core_serve(size_t size)
 {
 	bool zero;
-	void *p = core_get(size, OSMEM_ALIGN, OSMEM_MMAP_THRESHOLD, &zero);
+	void *p;
 
+	if (core_refuses())
+		return NULL;
+	p = core_get(size, OSMEM_ALIGN, OSMEM_MMAP_THRESHOLD, &zero);
 	if (p != NULL)
 		osmem_check_fill(p, size, OSMEM_FILL_FRESH);
 	osmem_sites_note(p, OSMEM_SITE_ALLOC);
@@ -141,6 +152,8 @@ void *osmem_core_serve_zero(size_t size)
 	bool zero;
 	void *p;
 
+	if (core_refuses())
+		return NULL;
 	/* The kernel clears the pages of a mapping when they are used. */
 	if (!core_too_large(size) && core_total(size) >= OSMEM_MMAP_THRESHOLD)
 		p = core_map(size, OSMEM_ALIGN, &zero);
@@ -157,6 +170,8 @@ void *osmem_core_serve_aligned(size_t size, size_t alignment)
 	bool zero;
 	void *p;
 
+	if (core_refuses())
+		return NULL;
 	if (alignment < OSMEM_ALIGN)
 		alignment = OSMEM_ALIGN;
 	p = core_get(size, alignment, OSMEM_MMAP_THRESHOLD, &zero);
@@ -416,6 +431,8 @@ int osmem_core_serve_realloc(const char *call, void *ptr, size_t size,
 	bool done;
 	int err;
 
+	if (core_refuses())
+		return ENOMEM;
 	if (likely(place.found == OSMEM_FOUND_LIVE)) {
 		done = core_slot_fits(place, size);
 	} else {

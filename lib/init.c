@@ -10,6 +10,7 @@
 
 #include "block.h"
 #include "die.h"
+#include "fault.h"
 #include "index.h"
 #include "lock.h"
 #include "options.h"
@@ -47,6 +48,31 @@ void osmem_init_apply_sites(void)
 		osmem_thread_shut(on);
 	shut = on;
 	osmem_sites_set(on);
+/* All calls shall be counted, so the door is shut first. */
+void osmem_init_apply_rule(void)
+{
+	static bool shut;
+	const struct osmem_fault_rule *rule = osmem_options_rule();
+	bool on = rule->kind != OSMEM_FAULT_NO;
+
+	if (on && !shut)
+		osmem_thread_shut(true);
+	osmem_fault_start(rule);
+	if (!on && shut)
+		osmem_thread_shut(false);
+	shut = on;
+}
+
+/* Who counts for a program from outside gives a file for it. */
+static void init_read_rule(void)
+{
+	const char *file = osmem_sys_getenv("OSMEM_FAIL_FILE");
+
+	if (osmem_option(OSMEM_OPT_FAIL) == 0)
+		return;
+	osmem_init_apply_rule();
+	if (file != NULL)
+		osmem_fault_share(file);
 }
 
 static void init_read_options(void)
@@ -56,6 +82,7 @@ static void init_read_options(void)
 	init_options_read = true;
 	osmem_options_parse(osmem_sys_getenv("OSMEM_OPTIONS"));
 	osmem_init_apply_options();
+	init_read_rule();
 }
 
 void osmem_init_now(void)

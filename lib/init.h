@@ -33,5 +33,7 @@ OSMEM_FN void osmem_init_apply_options(void);
 
 /* The same for the option sites. No lock may be held. */
 OSMEM_FN void osmem_init_apply_sites(void);
+/* And the option fail, the door included. No lock, one thread at a time. */
+OSMEM_FN void osmem_init_apply_rule(void);
 
 #endif

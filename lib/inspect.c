@@ -8,6 +8,7 @@
 #include "inspect.h"
 
 #include "die.h"
+#include "fault.h"
 #include "heap.h"
 #include "index.h"
 #include "init.h"
@@ -72,6 +73,7 @@ void osmem_inspect_stats(struct os_stats *stats)
 	struct osmem_mapped_totals maps;
 	struct osmem_span_totals kept;
 	bool begun;
+	struct osmem_fault_totals faults;
 
 	begun = inspect_enter();
 	heap = osmem_heap_totals();
@@ -92,6 +94,9 @@ void osmem_inspect_stats(struct os_stats *stats)
 	stats->maps = kept.maps;
 	stats->unmaps = kept.unmaps;
 	stats->failures = osmem_die_failures();
+	faults = osmem_fault_totals();
+	stats->fault_calls = faults.calls;
+	stats->faults = faults.failed;
 	stats->mallocs = inspect_ops(OSMEM_STATS_MALLOC);
 	stats->callocs = inspect_ops(OSMEM_STATS_CALLOC);
 	stats->reallocs = inspect_ops(OSMEM_STATS_REALLOC);
@@ -136,6 +141,8 @@ static const struct {
 	FIELD(frees, true),
 	FIELD(aligned, true),
 	FIELD(requested_bytes, true),
+	FIELD(fault_calls, false),
+	FIELD(faults, false),
 #undef FIELD
 };
 

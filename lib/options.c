@@ -30,6 +30,7 @@ enum options_origin {
 	OPTIONS_CONFIGURE,
 	OPTIONS_ENVIRONMENT,
 	OPTIONS_MALLOPT,
+	OPTIONS_SET_FAULT,
 };
 
 /* A value that has a name. The first name of a value is the one printed. */
@@ -50,6 +51,8 @@ struct options_span {
 	const char *start;
 	size_t size;
 };
+
+static const struct options_span options_nothing = {"", 0};
 
 static const struct options_name options_modes[] = {
 	{"exact", OS_MODE_EXACT},
@@ -80,6 +83,11 @@ static const struct options_name options_stats[] = {
 	{"no", 0},
 	{"exit", 1},
 	{NULL, 0},
+};
+
+/* The beginnings of what is no list of values, for suggestions. */
+static const struct options_name options_rules[] = {
+	{"no", 0}, {"nth:", 0}, {"every:", 0}, {"p=", 0}, {NULL, 0},
 };
 
 #define OPTIONS_MODE OSMEM_CONF_MODE
@@ -124,6 +132,9 @@ static const struct options_name options_stats[] = {
 	    OS_FOREIGN_ABORT, "what a pointer that is no block's leads to") \
 	row(OSMEM_OPT_SITES, "sites", options_switch, 0, 1, 0, \
 	    "record where blocks come from, for reports")
+						row(OSMEM_OPT_FAIL, "fail", \
+						    options_rules, 0, 0, 0, \
+						    "which allocations fail")
 
 #define OPTIONS_ROW(option, key, names, low, high, initial, meaning) \
 	[option] = {key, names, low, high, meaning},
@@ -141,6 +152,8 @@ static unsigned char options_origins[OSMEM_OPT_COUNT] = {
 				   ? OPTIONS_DEFAULT
 				   : OPTIONS_CONFIGURE,
 };
+
+static struct osmem_fault_rule options_rule = { .text = "no" };
 
 static void options_store(enum osmem_option which, int value,
 			  enum options_origin origin)
@@ -188,13 +201,28 @@ static const char *options_nearest_key(struct options_span typed)
 	return near.name;
 }
 
+/* "nth:" of "nth:5", if it is a rule. */
+static struct options_span options_head(struct options_span typed,
+					const struct options_name *names)
+{
+	size_t size = 0;
+
+	while (size < typed.size && strchr(":=", typed.start[size]) == NULL)
+		size++;
+	if (names == options_rules && size < typed.size)
+		typed.size = size + 1;
+	return typed;
+}
+
 static const char *options_nearest_name(struct options_span typed,
 					const struct options_name *names)
 {
-	struct osmem_near near = {typed.start, typed.size, 0, NULL};
+	struct options_span head = options_head(typed, names);
+	struct osmem_near near = {head.start, head.size, 0, NULL};
 
 	for (; names != NULL && names->name != NULL; names++)
-		osmem_near_try(&near, names->name);
+		if (!options_is(head, names->name))
+			osmem_near_try(&near, names->name);
 	return near.name;
 }
 
@@ -208,9 +236,15 @@ static void options_append(char *buf, size_t size, const char *text)
 	osmem_print_to(buf + used, size - used, "%s", text);
 }
 
-/* "exact|auto|fast" or "0..2147483647". */
-static void options_range(const struct options_row *row, char *buf, size_t size)
+/* "exact|auto|fast" or "0..2147483647". What was typed picks out of rules. */
+static void options_range(const struct options_row *row,
+			  struct options_span typed, char *buf, size_t size)
 {
+	if (row->names == options_rules) {
+		osmem_print_to(buf, size, "%s",
+			       osmem_fault_range(typed.start, typed.size));
+		return;
+	}
 	if (row->names == NULL) {
 		osmem_print_to(buf, size, "%d..%d", row->low, row->high);
 		return;
@@ -229,6 +263,10 @@ static void options_value(enum osmem_option which, char *buf, size_t size)
 	const struct options_name *n = options_rows[which].names;
 	int value = osmem_option(which);
 
+	if (n == options_rules) {
+		osmem_print_to(buf, size, "%s", options_rule.text);
+		return;
+	}
 	while (n != NULL && n->name != NULL && n->value != value)
 		n++;
 	if (n != NULL && n->name != NULL)
@@ -246,6 +284,8 @@ static const char *options_origin_name(enum osmem_option which)
 		return "environment";
 	case OPTIONS_MALLOPT:
 		return "os_mallopt";
+	case OPTIONS_SET_FAULT:
+		return "os_set_fault";
 	case OPTIONS_DEFAULT:
 	default:
 		return "default";
@@ -299,6 +339,11 @@ static bool options_read_value(const struct options_row *row,
 {
 	bool ok;
 
+	if (row->names == options_rules) {
+		ok = osmem_fault_read(text.start, text.size, &options_rule);
+		*value = (int)options_rule.kind;
+		return ok;
+	}
 	if (row->names != NULL)
 		ok = options_read_name(text, row->names, value);
 	else
@@ -349,7 +394,7 @@ static void options_report_value(enum osmem_option which,
 
 	options_report_near(options_nearest_name(text, row->names), near,
 			    sizeof(near));
-	options_range(row, range, sizeof(range));
+	options_range(row, text, range, sizeof(range));
 	options_value(which, value, sizeof(value));
 	osmem_print(STDERR_FILENO,
 		    OPTIONS_PREFIX "bad value '%.*s' of option '%s', which "
@@ -363,7 +408,7 @@ static void options_report_bare(enum osmem_option which)
 	const struct options_row *row = &options_rows[which];
 	char range[OPTIONS_TEXT];
 
-	options_range(row, range, sizeof(range));
+	options_range(row, options_nothing, range, sizeof(range));
 	osmem_print(STDERR_FILENO,
 		    OPTIONS_PREFIX "option '%s' is ignored without a value: "
 				   "%s=%s\n",
@@ -432,9 +477,24 @@ OSMEM_FN void osmem_options_parse(const char *text)
 OSMEM_FN int osmem_options_set(enum osmem_option which, int value)
 {
 	if ((unsigned int)which >= OSMEM_OPT_COUNT ||
+	    which == OSMEM_OPT_FAIL ||
 	    value < options_rows[which].low || value > options_rows[which].high)
 		return EINVAL;
 	options_store(which, value, OPTIONS_MALLOPT);
+	return 0;
+}
+
+OSMEM_FN const struct osmem_fault_rule *osmem_options_rule(void)
+{
+	return &options_rule;
+}
+
+OSMEM_FN int osmem_options_set_rule(const char *text)
+{
+	if (!osmem_fault_read(text, strlen(text), &options_rule))
+		return EINVAL;
+	options_store(OSMEM_OPT_FAIL, (int)options_rule.kind,
+		      OPTIONS_SET_FAULT);
 	return 0;
 }
 
@@ -463,7 +523,7 @@ OSMEM_FN int osmem_options_print(int fd)
 	for (unsigned int i = 0; i < OSMEM_OPT_COUNT && result >= 0; i++) {
 		const struct options_row *row = &options_rows[i];
 
-		options_range(row, range, sizeof(range));
+		options_range(row, options_nothing, range, sizeof(range));
 		options_value((enum osmem_option)i, value, sizeof(value));
 		result = osmem_print(fd, "%-12s %-11s %-12s %-18s %s\n",
 				     row->key, value,

@@ -10,6 +10,7 @@
 #define OSMEM_OPTIONS_H
 
 #include "common.h"
+#include "fault.h"
 
 #include <stdatomic.h>
 
@@ -26,6 +27,7 @@ enum osmem_option {
 	OSMEM_OPT_CACHE_AFTER, /* 1..INT_MAX, 64 */
 	OSMEM_OPT_FOREIGN,     /* enum os_foreign: abort warn ignore */
 	OSMEM_OPT_SITES,       /* 0, 1: where blocks come from, for reports */
+	OSMEM_OPT_FAIL,	       /* a rule: the value is its kind (fault.h) */
 	OSMEM_OPT_COUNT
 };
 
@@ -48,9 +50,16 @@ OSMEM_FN void osmem_options_parse(const char *text);
 
 /*
  * Sets one option from code; its origin becomes "os_mallopt". 0, or EINVAL
- * for a value outside the option's range.
+ * for a value outside the option's range, and for the option fail.
  */
 OSMEM_FN int osmem_options_set(enum osmem_option which, int value);
+
+/*
+ * The rule of the option fail, and setting it from code; its origin becomes
+ * "os_set_fault". 0, or EINVAL for a text that is no rule.
+ */
+OSMEM_FN const struct osmem_fault_rule *osmem_options_rule(void);
+OSMEM_FN int osmem_options_set_rule(const char *text);
 
 /*
  * Prints version and build, then a line per option: key, value, origin, range,

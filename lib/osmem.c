@@ -224,6 +224,20 @@ int os_mallopt(int param, int value)
 	return err == 0;
 }
 
+int os_set_fault(const char *rule)
+{
+	int err;
+
+	osmem_init();
+	err = osmem_options_set_rule(rule != NULL ? rule : "no");
+	if (err != 0) {
+		errno = err;
+		return -1;
+	}
+	osmem_init_apply_rule();
+	return 0;
+}
+
 /* --- looking inside --- */
 
 /* A caller that knows fewer fields than these has not set the size. */

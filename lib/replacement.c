@@ -14,6 +14,7 @@
 
 #include "lock.c"
 
+#include "fault.c"
 #include "near.c"
 
 #include "options.c"

@@ -73,6 +73,26 @@ int osmem_sys_unmap(void *start, size_t size)
 	return sys_result(munmap(start, size), saved);
 }
 
+int osmem_sys_share(const char *path, size_t size, void **out)
+{
+	int saved = errno;
+	int fd = open(path, O_RDWR | O_CLOEXEC);
+	void *p = MAP_FAILED;
+	struct stat file;
+	int err;
+
+	if (fd >= 0 && fstat(fd, &file) == 0 &&
+	    (file.st_size >= (off_t)size || ftruncate(fd, (off_t)size) == 0))
+		p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	err = p == MAP_FAILED ? errno : 0;
+	if (fd >= 0)
+		close(fd);
+	if (err == 0)
+		*out = p;
+	errno = saved;
+	return err;
+}
+
 int osmem_sys_reserve(size_t size, void **out)
 {
 	return sys_mmap(size, PROT_NONE,
@@ -244,6 +264,11 @@ void osmem_sys_key(uint64_t key[2])
 		*k = (*k ^ random[i]) * UINT64_C(0xff51afd7ed558ccd);
 		*k ^= *k >> 32;
 	}
+}
+
+unsigned int osmem_sys_process(void)
+{
+	return (unsigned int)getpid();
 }
 
 const char *osmem_sys_getenv(const char *name)

@@ -15,6 +15,9 @@
 OSMEM_FN int osmem_sys_map(size_t size, void **out);
 OSMEM_FN int osmem_sys_unmap(void *start, size_t size);
 
+/* A mapping of the start of a file, which is made that long if it is shorter. */
+OSMEM_FN int osmem_sys_share(const char *path, size_t size, void **out);
+
 /* Address space without memory, and memory for a page-aligned part of it. */
 OSMEM_FN int osmem_sys_reserve(size_t size, void **out);
 OSMEM_FN int osmem_sys_commit(void *start, size_t size);
@@ -79,6 +82,9 @@ OSMEM_FN size_t osmem_sys_space_limit(void);
 
 /* The process's key for seals: from the kernel's random bytes at exec. */
 OSMEM_FN void osmem_sys_key(uint64_t key[2]);
+
+/* Tells processes from each other; stays as it is with exec. */
+OSMEM_FN unsigned int osmem_sys_process(void);
 
 /* The environment variable, NULL when unset, too early, or setuid. */
 OSMEM_FN const char *osmem_sys_getenv(const char *name);

@@ -134,6 +134,7 @@ START_TEST(defaults_are_there_before_anything_is_read)
 	expect_row("cache_after", "64", "default", "1..2147483647");
 	expect_row("foreign", "abort", "default", "abort|warn|ignore");
 	expect_row("sites", "0", "default", "0|1|no|yes");
+	expect_row("fail", "no", "default", "no|nth:N|every:N|p=P:SEED");
 }
 END_TEST
 
@@ -259,6 +260,48 @@ static const struct {
 	 "0..2147483647; check=5 is kept"},
 	{"hot_after=0", "bad value '0' of option 'hot_after', which takes "
 			"1..2147483647; hot_after=256 is kept"},
+	{"fail", "option 'fail' is ignored without a value: "
+		 "fail=no|nth:N|every:N|p=P:SEED"},
+	{"fail=", "bad value '' of option 'fail', which takes "
+		  "no|nth:N|every:N|p=P:SEED; fail=every:8 is kept"},
+	{"fail=nth:0", "bad value 'nth:0' of option 'fail', which takes "
+		       "nth:1..2147483647; fail=every:8 is kept"},
+	{"fail=every:2147483648",
+	 "bad value 'every:2147483648' of option 'fail', which takes "
+	 "every:1..2147483647; fail=every:8 is kept"},
+	{"fail=ntn:3", "bad value 'ntn:3' of option 'fail', which takes "
+		       "no|nth:N|every:N|p=P:SEED; fail=every:8 is kept, did "
+		       "you mean 'nth:'?"},
+	{"fail=eveyr:3", "bad value 'eveyr:3' of option 'fail', which takes "
+			 "no|nth:N|every:N|p=P:SEED; fail=every:8 is kept, did "
+			 "you mean 'every:'?"},
+	{"fail=nth=3", "bad value 'nth=3' of option 'fail', which takes "
+		       "no|nth:N|every:N|p=P:SEED; fail=every:8 is kept, did "
+		       "you mean 'nth:'?"},
+	{"fail=none", "bad value 'none' of option 'fail', which takes "
+		      "no|nth:N|every:N|p=P:SEED; fail=every:8 is kept"},
+	{"fail=nth:3x", "bad value 'nth:3x' of option 'fail', which takes "
+			"nth:1..2147483647; fail=every:8 is kept"},
+	{"fail=nth:", "bad value 'nth:' of option 'fail', which takes "
+		      "nth:1..2147483647; fail=every:8 is kept"},
+	{"fail=p=1.5", "bad value 'p=1.5' of option 'fail', which takes "
+		       "p=0.000000001..1[:0..2147483647]; fail=every:8 is "
+		       "kept"},
+	{"fail=p=0.0:5", "bad value 'p=0.0:5' of option 'fail', which takes "
+			 "p=0.000000001..1[:0..2147483647]; fail=every:8 is "
+			 "kept"},
+	{"fail=p=0.5:", "bad value 'p=0.5:' of option 'fail', which takes "
+			"p=0.000000001..1[:0..2147483647]; fail=every:8 is "
+			"kept"},
+	{"fail=p=.5", "bad value 'p=.5' of option 'fail', which takes "
+		      "p=0.000000001..1[:0..2147483647]; fail=every:8 is "
+		      "kept"},
+	{"fail=p=0.0000000001",
+	 "bad value 'p=0.0000000001' of option 'fail', which takes "
+	 "p=0.000000001..1[:0..2147483647]; fail=every:8 is kept"},
+	{"fail=nth:0000000000000000000000000001",
+	 "bad value 'nth:0000000000000000000000000001' of option 'fail', "
+	 "which takes nth:1..2147483647; fail=every:8 is kept"},
 };
 
 START_TEST(a_bad_item_is_reported_and_changes_nothing)
@@ -273,6 +316,7 @@ START_TEST(a_bad_item_is_reported_and_changes_nothing)
 	osmem_options_set(OSMEM_OPT_CHECK, 5);
 	osmem_options_set(OSMEM_OPT_HOT_AFTER, 256);
 	osmem_options_set(OSMEM_OPT_GROW_AFTER, 64);
+	osmem_options_set_rule("every:8");
 	memcpy(before, osmem_option_values, sizeof(before));
 	snprintf(want, sizeof(want), "libosmem: OSMEM_OPTIONS: %s\n",
 		 bad_items[_i].message);
@@ -292,6 +336,7 @@ END_TEST
 START_TEST(help_prints_all_once_the_rest_is_read)
 {
 	osmem_options_set(OSMEM_OPT_BREAK, OS_BREAK_NEVER);
+	osmem_options_set_rule("nth:7");
 	parse("help,mode=exact,help,die=yes,check=12");
 	ck_assert_uint_eq(lines(), 3 + OSMEM_OPT_COUNT);
 	ck_assert_ptr_eq(strstr(said, "libosmem " PACKAGE_VERSION), said);
@@ -299,6 +344,8 @@ START_TEST(help_prints_all_once_the_rest_is_read)
 	expect_row("die", "1", "environment", "0|1|no|yes");
 	expect_row("check", "12", "environment", "0..2147483647");
 	expect_row("break", "never", "os_mallopt", "auto|always|never");
+	expect_row("fail", "nth:7", "os_set_fault",
+		   "no|nth:N|every:N|p=P:SEED");
 }
 END_TEST
 
@@ -321,7 +368,9 @@ START_TEST(code_sets_options_within_their_range)
 		{OSMEM_OPT_SITES, 0, 1},
 	};
 
-	ck_assert_uint_eq(COUNT(ranges), OSMEM_OPT_COUNT);
+	/* But for fail, which is no number. */
+	ck_assert_uint_eq(COUNT(ranges), OSMEM_OPT_COUNT - 1);
+	ck_assert_int_eq(osmem_options_set(OSMEM_OPT_FAIL, 0), EINVAL);
 	for (size_t i = 0; i < COUNT(ranges); i++) {
 		enum osmem_option which = ranges[i].which;
 		int high = ranges[i].high;
@@ -336,6 +385,44 @@ START_TEST(code_sets_options_within_their_range)
 					 EINVAL);
 		ck_assert_int_eq(osmem_option(which), high);
 	}
+}
+END_TEST
+
+static const struct {
+	const char *text;
+	enum osmem_fault_kind kind;
+	unsigned int number, seed;
+} rules[] = {
+	{"nth:1", OSMEM_FAULT_NTH, 1, 0},
+	{"nth:2147483647", OSMEM_FAULT_NTH, INT_MAX, 0},
+	{"every:0012", OSMEM_FAULT_EVERY, 12, 0},
+	{"p=0.01:12345", OSMEM_FAULT_CHANCE, 10000000, 12345},
+	{"p=1", OSMEM_FAULT_CHANCE, 1000000000, 0},
+	{"p=1.0:2147483647", OSMEM_FAULT_CHANCE, 1000000000, INT_MAX},
+	{"p=0.000000001:0", OSMEM_FAULT_CHANCE, 1, 0},
+	{"no", OSMEM_FAULT_NO, 0, 0},
+};
+
+START_TEST(a_rule_is_read)
+{
+	const struct osmem_fault_rule *rule = osmem_options_rule();
+	char text[64];
+
+	osmem_options_set_rule("every:8");
+	snprintf(text, sizeof(text), "check=1,fail=%s,check=2", rules[_i].text);
+	parse(text);
+	ck_assert_str_eq(said, "");
+	ck_assert_int_eq(rule->kind, rules[_i].kind);
+	ck_assert_int_eq(osmem_option(OSMEM_OPT_FAIL), rules[_i].kind);
+	ck_assert_uint_eq(rule->number, rules[_i].number);
+	ck_assert_uint_eq(rule->seed, rules[_i].seed);
+	ck_assert_str_eq(rule->text, rules[_i].text);
+	ck_assert_int_eq(osmem_option(OSMEM_OPT_CHECK), 2);
+	osmem_options_set_rule("every:8");
+	ck_assert_int_eq(osmem_options_set_rule("every:0"), EINVAL);
+	ck_assert_int_eq(rule->number, 8);
+	ck_assert_int_eq(osmem_options_set_rule(rules[_i].text), 0);
+	ck_assert_uint_eq(rule->number, rules[_i].number);
 }
 END_TEST
 
@@ -358,13 +445,15 @@ END_TEST
 /* Every value's text in the table can be given back to the parser. */
 START_TEST(what_is_printed_can_be_read)
 {
-	static const int values[OSMEM_OPT_COUNT] = {2, 1, 0, 2, 77, 1, 9, 8, 7};
+	static const int values[OSMEM_OPT_COUNT] = {
+		2, 1, 0, 2, 77, 1, 9, 8, 7, OSMEM_FAULT_CHANCE};
 	char text[512] = "";
 	char row[2][64];
 	int fd = new_file();
 
 	for (unsigned int i = 0; i < OSMEM_OPT_COUNT; i++)
 		osmem_options_set((enum osmem_option)i, values[i]);
+	osmem_options_set_rule("p=0.25:99");
 	ck_assert_int_eq(osmem_options_print(fd), 0);
 	read_file(fd);
 	/* Version and build, how to set options, the heads of the columns. */
@@ -380,8 +469,10 @@ START_TEST(what_is_printed_can_be_read)
 	}
 	for (unsigned int i = 0; i < OSMEM_OPT_COUNT; i++)
 		osmem_options_set((enum osmem_option)i, 1);
+	osmem_options_set_rule("no");
 	parse(text);
 	ck_assert_str_eq(said, "");
+	ck_assert_str_eq(osmem_options_rule()->text, "p=0.25:99");
 	ck_assert_mem_eq(osmem_option_values, values, sizeof(values));
 }
 END_TEST
@@ -406,6 +497,7 @@ static Suite *options_suite(void)
 		tcase_add_test(tcase, tests[i]);
 	tcase_add_loop_test(tcase, a_bad_item_is_reported_and_changes_nothing,
 			    0, COUNT(bad_items));
+	tcase_add_loop_test(tcase, a_rule_is_read, 0, COUNT(rules));
 	suite_add_tcase(suite, tcase);
 	return suite;
 }

@@ -17,10 +17,10 @@
 
 enum { ITEM = 4096 };
 
-/* What an option takes: names, or a number above some bound. */
+/* What an option takes: names, a rule, or a number above some bound. */
 static const struct expected {
 	const char *key;
-	const char *names; /* "name=value ..." or NULL */
+	const char *names; /* "name=value ...", "" for a rule, or NULL */
 	int low, initial;
 } expected[OSMEM_OPT_COUNT] = {
 	{"mode", "exact=0 auto=1 fast=2 ", 0, 1},
@@ -34,16 +34,23 @@ static const struct expected {
 	{"cache_after", NULL, 1, 64},
 	{"foreign", "abort=0 warn=1 ignore=2 ", 0, 0},
 	{"sites", "0=0 1=1 no=0 yes=1 ", 0, 0},
+	{"fail", "", 0, 0},
 };
 
 static int want[OSMEM_OPT_COUNT];
 
+static void set_values(void)
+{
+	for (unsigned int i = 0; i < OSMEM_OPT_COUNT; i++)
+		osmem_options_set((enum osmem_option)i, expected[i].initial);
+	osmem_options_set_rule("no");
+}
+
 static void set_all(void)
 {
-	for (unsigned int i = 0; i < OSMEM_OPT_COUNT; i++) {
+	for (unsigned int i = 0; i < OSMEM_OPT_COUNT; i++)
 		want[i] = expected[i].initial;
-		osmem_options_set((enum osmem_option)i, want[i]);
-	}
+	set_values();
 	writes_clear();
 }
 
@@ -85,6 +92,47 @@ static int read_number(const char *text)
 	return value <= INT_MAX ? (int)value : -1;
 }
 
+static bool is_chance(const char *text)
+{
+	size_t digits = strspn(text, "0123456789"), size = digits, more;
+	double chance = atof(text);
+
+	if (text[size] == '.') {
+		more = strspn(text + size + 1, "0123456789");
+		if (more < 1 || more > 9)
+			return false;
+		size += 1 + more;
+	}
+	if (digits == 0 || chance <= 0 || chance > 1)
+		return false;
+	return text[size] == '\0' ||
+	       (text[size] == ':' && read_number(text + size + 1) >= 0);
+}
+
+/* A rule's kind. */
+static int read_rule(const char *text)
+{
+	if (strlen(text) > 31)
+		return -1;
+	if (strcmp(text, "no") == 0)
+		return OSMEM_FAULT_NO;
+	if (strncmp(text, "nth:", 4) == 0 && read_number(text + 4) > 0)
+		return OSMEM_FAULT_NTH;
+	if (strncmp(text, "every:", 6) == 0 && read_number(text + 6) > 0)
+		return OSMEM_FAULT_EVERY;
+	if (strncmp(text, "p=", 2) == 0 && is_chance(text + 2))
+		return OSMEM_FAULT_CHANCE;
+	return -1;
+}
+
+static int read_value(const struct expected *e, const char *text)
+{
+	if (e->names == NULL)
+		return read_number(text);
+	return e->names[0] != '\0' ? read_name(e->names, text)
+				   : read_rule(text);
+}
+
 /* Whether the item is accepted, and then what it sets. */
 static bool read_item(const char *item)
 {
@@ -95,8 +143,7 @@ static bool read_item(const char *item)
 
 		if (strncmp(item, e->key, n) != 0 || item[n] != '=')
 			continue;
-		value = e->names != NULL ? read_name(e->names, item + n + 1)
-					 : read_number(item + n + 1);
+		value = read_value(e, item + n + 1);
 		if (value < e->low)
 			return false;
 		want[i] = value;
@@ -156,8 +203,7 @@ static void check_printed(const char *text)
 			used += (size_t)snprintf(again + used,
 						 sizeof(again) - used,
 						 "%s=%s,", key, value);
-	for (unsigned int i = 0; i < OSMEM_OPT_COUNT; i++)
-		osmem_options_set((enum osmem_option)i, expected[i].initial);
+	set_values();
 	writes_clear();
 	osmem_options_parse(again);
 	check_all(text);
@@ -176,8 +222,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	check_items(text);
 	if (fuzz_is_planted())
 		want[OSMEM_OPT_MODE] ^= 1;
-	for (unsigned int i = 0; i < OSMEM_OPT_COUNT; i++)
-		osmem_options_set((enum osmem_option)i, expected[i].initial);
+	set_values();
 	osmem_options_parse(text);
 	check_all(text);
 	check_printed(text);
