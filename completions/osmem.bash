@@ -58,12 +58,14 @@ _osmem_program()
 	fi
 }
 
-# Behind "osmem run", with words and first of _osmem.
+# Behind "osmem run" or "torture", with words and first of _osmem.
 _osmem_run()
 {
 	local i=2 last=$((${#words[@]} - 1))
-	local cur=${words[last]}
+	local cur=${words[last]} options='-o --stats --'
 
+	[[ ${words[1]} == run ]] ||
+		options='-o --from --to --timeout --verbose --'
 	while ((i < last)); do
 		case ${words[i]} in
 		-o)
@@ -71,6 +73,8 @@ _osmem_run()
 				_osmem_options "$cur" ''
 				return
 			fi ;;
+		--from | --to | --timeout)
+			((++i == last)) && return ;;
 		--)
 			((i++))
 			break ;;
@@ -85,7 +89,7 @@ _osmem_run()
 	fi
 	case $cur in
 	-o?*) _osmem_options "${cur#-o}" -o ;;
-	-*) mapfile -t COMPREPLY < <(compgen -W '-o --stats --' -- "$cur") ;;
+	-*) mapfile -t COMPREPLY < <(compgen -W "$options" -- "$cur") ;;
 	*) _osmem_program "${first[last]}" ;;
 	esac
 }
@@ -111,8 +115,8 @@ _osmem()
 	done
 	if ((${#words[@]} == 2)); then
 		mapfile -t COMPREPLY < <(compgen \
-			-W 'run doctor --version --help' -- "${words[1]}")
-	elif [[ ${words[1]} == run ]]; then
+			-W 'run torture doctor --version --help' -- "${words[1]}")
+	elif [[ ${words[1]} == run || ${words[1]} == torture ]]; then
 		_osmem_run
 	fi
 }

@@ -12,7 +12,7 @@ function __osmem_program_words
             case --
                 set -e words[1]
                 break
-            case -o
+            case -o --from --to --timeout
                 set -e words[1]
                 set -q words[1]; or return
             case '-*'
@@ -25,10 +25,11 @@ function __osmem_program_words
     return 0
 end
 
-# Whether the word under the cursor is still one of osmem run's.
-function __osmem_in_run
+# Whether the word under the cursor is still one of osmem's own, behind one of
+# these subcommands.
+function __osmem_in
     set -l words (commandline -opc)
-    test "$words[2]" = run; or return 1
+    contains -- "$words[2]" $argv; or return 1
     contains -- -- $words; and return 1
     test -z "$(__osmem_program_words)"
 end
@@ -53,13 +54,23 @@ end
 complete -c osmem -f
 complete -c osmem -n __fish_is_first_token -a run \
     -d 'Run a program on the library'
+complete -c osmem -n __fish_is_first_token -a torture \
+    -d 'Let each allocation of a program fail'
 complete -c osmem -n __fish_is_first_token -a doctor \
     -d 'Print what the library sees'
 complete -c osmem -n __fish_is_first_token -l version -d 'Print the version'
 complete -c osmem -n __fish_is_first_token -l help -d 'Print a summary'
-complete -c osmem -n __osmem_in_run -s o -x -a '(__osmem_options)' \
+complete -c osmem -n '__osmem_in run torture' -s o -x -a '(__osmem_options)' \
     -d 'Options of the allocator'
-complete -c osmem -n __osmem_in_run -l stats \
+complete -c osmem -n '__osmem_in run' -l stats \
     -d 'Print statistics when the program ends'
-complete -c osmem -n '__fish_seen_subcommand_from run' \
+complete -c osmem -n '__osmem_in torture' -l from -x \
+    -d 'The first allocation to fail'
+complete -c osmem -n '__osmem_in torture' -l to -x \
+    -d 'The last allocation to fail'
+complete -c osmem -n '__osmem_in torture' -l timeout -x \
+    -d 'Seconds after which the program hangs'
+complete -c osmem -n '__osmem_in torture' -l verbose \
+    -d 'Show what the program prints'
+complete -c osmem -n '__fish_seen_subcommand_from run torture' \
     -a '(__osmem_complete_program)'
