@@ -24,8 +24,8 @@ struct fault_count {
 	/* Whose allocations fail. Relaxed: set once, before there are two. */
 	atomic_uint process;
 	/*
-	 * Each call gets a number of its own. Relaxed: it orders nothing. Words,
-	 * which wrap on a 32-bit machine.
+	 * Each call gets a number of its own. Relaxed: it orders nothing.
+	 * Words, which wrap on a 32-bit machine.
 	 */
 	atomic_ulong calls;
 	atomic_ulong failed;

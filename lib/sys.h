@@ -15,7 +15,7 @@
 OSMEM_FN int osmem_sys_map(size_t size, void **out);
 OSMEM_FN int osmem_sys_unmap(void *start, size_t size);
 
-/* A mapping of the start of a file, which is made that long if it is shorter. */
+/* A shared mapping of a file, which is made that long if it is shorter. */
 OSMEM_FN int osmem_sys_share(const char *path, size_t size, void **out);
 
 /* Address space without memory, and memory for a page-aligned part of it. */
