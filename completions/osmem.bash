@@ -115,7 +115,8 @@ _osmem()
 	done
 	if ((${#words[@]} == 2)); then
 		mapfile -t COMPREPLY < <(compgen \
-			-W 'run torture doctor --version --help' -- "${words[1]}")
+			-W 'run torture doctor --version --help' \
+			-- "${words[1]}")
 	elif [[ ${words[1]} == run || ${words[1]} == torture ]]; then
 		_osmem_run
 	fi
