@@ -17,7 +17,7 @@
 
 OSMEM_VAR_DEFINED struct osmem_slab osmem_slab_nobody;
 OSMEM_VAR_DEFINED uintptr_t osmem_slab_key;
-OSMEM_VAR_DEFINED atomic_bool osmem_slab_shut;
+OSMEM_VAR_DEFINED atomic_int osmem_slab_shut;
 
 /* A slab has at least so many slots, and wastes at most a 12th at its end. */
 enum {

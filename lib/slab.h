@@ -80,10 +80,10 @@ _Static_assert(sizeof(struct osmem_slab) == OSMEM_RECORD, "a unit's record");
 enum { OSMEM_SLAB_TORN = 1 };
 
 /*
- * Every slab that gets an owner is torn: the door is shut. Relaxed: who must
- * see it is given the slabs' names anew, under their locks.
+ * Every slab that gets an owner is torn: the door is shut, by so many. Relaxed:
+ * who must see it is given the slabs' names anew, under their locks.
  */
-OSMEM_VAR atomic_bool osmem_slab_shut;
+OSMEM_VAR atomic_int osmem_slab_shut;
 
 /*
  * remote, from below: the slab stands on its owner's stack of posted slabs; the

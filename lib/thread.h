@@ -185,7 +185,8 @@ OSMEM_FN bool osmem_thread_open(void);
 /*
  * Shuts the door, or opens it: while it is shut every allocation and every free
  * takes the slow path, in other threads once their bins have run empty. Slabs
- * serve hot classes as before, a slot at a time. No lock.
+ * serve hot classes as before, a slot at a time. Who opens it has shut it
+ * before: the door is open when nobody wants it shut. No lock.
  */
 OSMEM_FN void osmem_thread_shut(bool shut);
 

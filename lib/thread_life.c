@@ -118,7 +118,8 @@ void osmem_thread_shut(bool shut)
 	bool begun = osmem_thread_begin();
 	unsigned int class;
 
-	atomic_store_explicit(&osmem_slab_shut, shut, memory_order_relaxed);
+	atomic_fetch_add_explicit(&osmem_slab_shut, shut ? 1 : -1,
+				  memory_order_relaxed);
 	for (; t != NULL; t = t->next) {
 		osmem_thread_enter(t);
 		for (class = 0; t == osmem_thread_mine && class < OSMEM_CLASSES;
