@@ -33,9 +33,8 @@ _osmem_options()
 		esac
 	else
 		candidates='mode= die= warn= break= check= stats='
-		candidates+=' hot_after= grow_after= cache_after= help'
-		candidates+=' foreign= sites='
-		candidates+=' hot_after= grow_after= cache_after= fail= help'
+		candidates+=' hot_after= grow_after= cache_after='
+		candidates+=' foreign= sites= fail= help'
 		compopt -o nospace 2>/dev/null
 	fi
 	[[ $COMP_WORDBREAKS == *=* && $1 == *=* ]] && typed=$2${1%=*}=

@@ -45,9 +45,8 @@ function __osmem_options
     printf "$before%s\n" \
         mode={exact,auto,fast} die={0,1} warn={0,1} \
         break={auto,always,never} check= stats={no,exit} \
-        hot_after= grow_after= cache_after= help \
-        foreign={abort,warn,ignore} sites={0,1}
         hot_after= grow_after= cache_after= \
+        foreign={abort,warn,ignore} sites={0,1} \
         fail={no,nth:,every:,p=} help
 end
 

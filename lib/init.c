@@ -48,6 +48,8 @@ void osmem_init_apply_sites(void)
 		osmem_thread_shut(on);
 	shut = on;
 	osmem_sites_set(on);
+}
+
 /* All calls shall be counted, so the door is shut first. */
 void osmem_init_apply_rule(void)
 {

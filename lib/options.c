@@ -98,43 +98,33 @@ static const struct options_name options_rules[] = {
  * row(option, key, names, low, high, default, meaning). A list of macros, as
  * the defaults go into an array of their own, ready before anything has run.
  */
+/* clang-format off: a table */
 #define OPTIONS_TABLE(row) \
 	row(OSMEM_OPT_MODE, "mode", options_modes, 0, 2, OPTIONS_MODE, \
-	    "how blocks are placed") row(OSMEM_OPT_DIE, "die", options_switch, \
-					 0, 1, 0, \
-					 "end the process when a system call " \
-					 "fails") \
-		row(OSMEM_OPT_WARN, "warn", options_switch, 0, 1, \
-		    OPTIONS_WARN, \
-		    "report system calls " \
-		    "that fail") row(OSMEM_OPT_BREAK, "break", options_breaks, \
-				     0, 2, OS_BREAK_AUTO, \
-				     "whether the heap may use the break") \
-			row(OSMEM_OPT_CHECK, "check", NULL, 0, INT_MAX, 0, \
-			    "check the heap every so many operations, 0 " \
-			    "never") row(OSMEM_OPT_STATS, "stats", \
-					 options_stats, 0, 1, 0, \
-					 "print statistics when the process " \
-					 "ends") row(OSMEM_OPT_HOT_AFTER, \
-						     "hot_after", NULL, 1, \
-						     INT_MAX, 256, \
-						     "requests until a size " \
-						     "class is hot") \
-				row(OSMEM_OPT_GROW_AFTER, "grow_after", NULL, \
-				    1, INT_MAX, 64, \
-				    "growths until the heap grows in chunks") \
-					row(OSMEM_OPT_CACHE_AFTER, \
-					    "cache_after", NULL, 1, INT_MAX, \
-					    64, \
-					    "unmaps until mappings are kept " \
-					    "for reuse") \
+	    "how blocks are placed") \
+	row(OSMEM_OPT_DIE, "die", options_switch, 0, 1, 0, \
+	    "end the process when a system call fails") \
+	row(OSMEM_OPT_WARN, "warn", options_switch, 0, 1, OPTIONS_WARN, \
+	    "report system calls that fail") \
+	row(OSMEM_OPT_BREAK, "break", options_breaks, 0, 2, OS_BREAK_AUTO, \
+	    "whether the heap may use the break") \
+	row(OSMEM_OPT_CHECK, "check", NULL, 0, INT_MAX, 0, \
+	    "check the heap every so many operations, 0 never") \
+	row(OSMEM_OPT_STATS, "stats", options_stats, 0, 1, 0, \
+	    "print statistics when the process ends") \
+	row(OSMEM_OPT_HOT_AFTER, "hot_after", NULL, 1, INT_MAX, 256, \
+	    "requests until a size class is hot") \
+	row(OSMEM_OPT_GROW_AFTER, "grow_after", NULL, 1, INT_MAX, 64, \
+	    "growths until the heap grows in chunks") \
+	row(OSMEM_OPT_CACHE_AFTER, "cache_after", NULL, 1, INT_MAX, 64, \
+	    "unmaps until mappings are kept for reuse") \
 	row(OSMEM_OPT_FOREIGN, "foreign", options_foreign, 0, 2, \
 	    OS_FOREIGN_ABORT, "what a pointer that is no block's leads to") \
 	row(OSMEM_OPT_SITES, "sites", options_switch, 0, 1, 0, \
-	    "record where blocks come from, for reports")
-						row(OSMEM_OPT_FAIL, "fail", \
-						    options_rules, 0, 0, 0, \
-						    "which allocations fail")
+	    "record where blocks come from, for reports") \
+	row(OSMEM_OPT_FAIL, "fail", options_rules, 0, 0, 0, \
+	    "which allocations fail")
+/* clang-format on */
 
 #define OPTIONS_ROW(option, key, names, low, high, initial, meaning) \
 	[option] = {key, names, low, high, meaning},
