@@ -249,6 +249,8 @@ void osmem_report_written(const void *slot, size_t size)
 		       "free block was overwritten\n",
 		    OSMEM_NAME);
 	report_block(block, NULL);
+	report_thread();
+	osmem_sites_print(slot, true);
 	osmem_sys_abort();
 }
 
