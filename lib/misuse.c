@@ -58,7 +58,7 @@ static const char *misuse_owner(const struct osmem_slab *s)
 
 	if (owner == NULL)
 		return "a thread that has ended";
-	return owner == osmem_thread_self ? "this thread" : "another thread";
+	return owner == osmem_thread_mine ? "this thread" : "another thread";
 }
 
 static void misuse_look_in_slab(const char *slot,
