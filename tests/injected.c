@@ -9,168 +9,47 @@
  * A request may fail, with ENOMEM; a block must stay what it is. When the
  * calls work again everything must: nothing may be lost.
  *
- *	injected [-t THREADS] [-o OPERATIONS] [-n LARGEST_NTH] [-v]
+ * With -x nothing is refused but by a limit that the caller has set: each
+ * thread takes until there is no more, gives half of it back, and goes on.
+ * With -m it is the number of mappings that is used up first.
+ *
+ *	injected [-mvx] [-t THREADS] [-o OPERATIONS] [-n LARGEST_NTH]
  */
 #define _GNU_SOURCE
 #include "front.h"
+#include "refuse.h"
 
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
-#include <stdarg.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/random.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum kind { MAP, UNMAP, PROTECT, ADVISE, BREAK, FUTEX, RANDOM, KINDS };
-
-static const char *const kinds[] = {
-	"mmap", "munmap", "mprotect", "madvise", "sbrk", "futex", "getrandom"};
-
-enum when { ONCE, EVERY, FROM, WHENS };
+static const char *const kinds[] = {"mmap", "munmap", "mprotect", "madvise",
+				    "sbrk", "futex",  "getrandom"};
 
 static const char *const whens[] = {"the", "every", "from the"};
-
-static struct {
-	atomic_uint set; /* of kinds; 0 is off */
-	atomic_uint calls;
-	unsigned nth;
-	enum when when;
-	int error;
-	atomic_uint refused;
-} plan;
 
 #define MUST(x) ((x) ? (void)0 : must_failed(#x, __LINE__))
 
 static void must_failed(const char *what, int line)
 {
 	char text[300];
-	int size = snprintf(text, sizeof(text),
-			    "injected.c:%d: %s (errno %d)\n", line, what,
-			    errno);
+	int size =
+		snprintf(text, sizeof(text), "injected.c:%d: %s (errno %d)\n",
+			 line, what, errno);
 
 	if (write(2, text, (size_t)size) < 0)
 		_exit(71);
 	_exit(70);
 }
-
-/* --- the calls --- */
-
-static bool refuse(enum kind kind)
-{
-	unsigned call;
-
-	if ((plan.set & 1u << kind) == 0)
-		return false;
-	call = atomic_fetch_add(&plan.calls, 1) + 1;
-	if (plan.when == ONCE ? call != plan.nth :
-	    plan.when == EVERY ? call % plan.nth != 0 : call < plan.nth)
-		return false;
-	atomic_fetch_add(&plan.refused, 1);
-	errno = plan.error;
-	return true;
-}
-
-static long call6(long n, long a, long b, long c, long d, long e, long f)
-{
-	long result;
-#if defined(__x86_64__)
-	register long r10 __asm__("r10") = d;
-	register long r8 __asm__("r8") = e;
-	register long r9 __asm__("r9") = f;
-
-	__asm__ volatile("syscall"
-			 : "=a"(result)
-			 : "a"(n), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8),
-			   "r"(r9)
-			 : "rcx", "r11", "memory");
-	if (result < 0 && result > -4096) {
-		errno = (int)-result;
-		return -1;
-	}
-#else
-	result = syscall(n, a, b, c, d, e, f);
-#endif
-	return result;
-}
-
-#ifdef SYS_mmap2
-enum { SYS_MAP = SYS_mmap2, MAP_SHIFT = 12 };
-#else
-enum { SYS_MAP = SYS_mmap, MAP_SHIFT = 0 };
-#endif
-
-void *mmap(void *start, size_t size, int prot, int flags, int fd, off_t at)
-{
-	if (refuse(MAP))
-		return MAP_FAILED;
-	return (void *)call6(SYS_MAP, (long)start, (long)size, prot, flags, fd,
-			     (long)(at >> MAP_SHIFT));
-}
-
-int munmap(void *start, size_t size)
-{
-	if (refuse(UNMAP))
-		return -1;
-	return (int)call6(SYS_munmap, (long)start, (long)size, 0, 0, 0, 0);
-}
-
-int mprotect(void *start, size_t size, int prot)
-{
-	if (refuse(PROTECT))
-		return -1;
-	return (int)call6(SYS_mprotect, (long)start, (long)size, prot, 0, 0, 0);
-}
-
-int madvise(void *start, size_t size, int advice)
-{
-	if (refuse(ADVISE))
-		return -1;
-	return (int)call6(SYS_madvise, (long)start, (long)size, advice, 0, 0,
-			  0);
-}
-
-ssize_t getrandom(void *buffer, size_t size, unsigned flags)
-{
-	if (refuse(RANDOM))
-		return -1;
-	return call6(SYS_getrandom, (long)buffer, (long)size, flags, 0, 0, 0);
-}
-
-#ifdef __GLIBC__
-extern void *__sbrk(intptr_t more);
-
-void *sbrk(intptr_t more)
-{
-	if (more != 0 && refuse(BREAK))
-		return (void *)-1;
-	return __sbrk(more);
-}
-#endif
-
-#ifdef __x86_64__
-long syscall(long n, ...)
-{
-	long a[6];
-	va_list list;
-	int i;
-
-	va_start(list, n);
-	for (i = 0; i < 6; i++)
-		a[i] = va_arg(list, long);
-	va_end(list);
-	if (n == SYS_futex && refuse(FUTEX))
-		return -1;
-	return call6(n, a[0], a[1], a[2], a[3], a[4], a[5]);
-}
-#endif
 
 /* --- the program --- */
 
@@ -360,9 +239,29 @@ static void *empty(void *arg)
 	return NULL;
 }
 
+/* A set without calls. */
+#define CROWD (1u << REFUSE_KINDS)
+
 static int threads = 1;
 static size_t operations = 1500;
 static struct worker workers[64];
+
+/* Neighbours of different protection stay apart. */
+static void use_up_mappings(void)
+{
+	long page = sysconf(_SC_PAGESIZE);
+	char *p = (char *)refuse_call(
+		REFUSE_SYS_MAP, 0, 200000 * page, PROT_NONE,
+		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	long i;
+
+	MUST((void *)p != MAP_FAILED);
+	for (i = 1; i < 200000; i += 2)
+		if (refuse_call(SYS_mprotect, (long)(p + i * page), page,
+				PROT_READ, 0, 0, 0) != 0)
+			return;
+	MUST(!"a limit on mappings");
+}
 
 /*
  * One worker is the process's first thread, with nobody beside it. The calls
@@ -373,8 +272,10 @@ static void run(void *(*fn)(void *), unsigned set, size_t ops)
 	int i;
 
 	go = threads == 1;
-	plan.calls = 0;
-	plan.set = go ? set : 0;
+	if (go && set == CROWD)
+		use_up_mappings();
+	refuse_plan.calls = 0;
+	refuse_plan.set = go ? set : 0;
 	for (i = 0; i < threads; i++) {
 		workers[i].may_fail = set != 0;
 		workers[i].operations = ops;
@@ -384,7 +285,9 @@ static void run(void *(*fn)(void *), unsigned set, size_t ops)
 			MUST(pthread_create(&workers[i].thread, NULL, fn,
 					    &workers[i]) == 0);
 	}
-	plan.set = set;
+	refuse_plan.set = set;
+	if (!go && set == CROWD)
+		use_up_mappings();
 	go = true;
 	for (i = 0; threads > 1 && i < threads; i++)
 		MUST(pthread_join(workers[i].thread, NULL) == 0);
@@ -435,7 +338,8 @@ static void rounds(unsigned set)
 	int i;
 
 	for (i = 0; i < threads; i++)
-		workers[i].seed = plan.nth * 1000 + set * 100 + (unsigned)i;
+		workers[i].seed =
+			refuse_plan.nth * 1000 + set * 100 + (unsigned)i;
 	for (i = 0; i < ROUNDS; i++) {
 		run(work, set, operations);
 		MUST(front_check() == 0);
@@ -449,7 +353,7 @@ static void rounds(unsigned set)
 	if (verbose)
 		printf("  %u refused, %zu requests failed, %zu to %zu KiB, "
 		       "resident %zu to %zu\n",
-		       plan.refused, failures, space[0] >> 10,
+		       refuse_plan.refused, failures, space[0] >> 10,
 		       space[ROUNDS - 1] >> 10, resident[0] >> 10,
 		       resident[ROUNDS - 1] >> 10);
 	fflush(stdout);
@@ -458,7 +362,7 @@ static void rounds(unsigned set)
 	MUST(resident[ROUNDS - 1] <= 24u * MIB);
 }
 
-static int try(unsigned set, enum when when, unsigned nth)
+static int try(unsigned set, enum refuse_when when, unsigned nth)
 {
 	int status = 0;
 	pid_t pid;
@@ -467,11 +371,13 @@ static int try(unsigned set, enum when when, unsigned nth)
 	pid = fork();
 	if (pid == 0) {
 		alarm(60);
-		plan.nth = nth;
-		plan.when = when;
-		plan.error = set == 1u << ADVISE ? EINVAL :
-			     set == 1u << FUTEX || set == 1u << RANDOM ?
-				     ENOSYS : ENOMEM;
+		refuse_plan.nth = nth;
+		refuse_plan.when = when;
+		refuse_plan.error = set == 1u << REFUSE_ADVISE ? EINVAL
+				    : set == 1u << REFUSE_FUTEX ||
+						    set == 1u << REFUSE_RANDOM
+					    ? ENOSYS
+					    : ENOMEM;
 		rounds(set);
 		_exit(0);
 	}
@@ -486,7 +392,7 @@ static int try_all(unsigned set, const char *name, unsigned last)
 	unsigned nth;
 	int status;
 
-	for (when = 0; when < WHENS; when++)
+	for (when = 0; when < REFUSE_WHENS; when++)
 		for (nth = 1; nth <= last; nth += 1 + nth / 3) {
 			if (verbose)
 				printf("%s, %s %u:\n", name, whens[when], nth);
@@ -500,25 +406,113 @@ static int try_all(unsigned set, const char *name, unsigned last)
 	return bad;
 }
 
+/* --- without faults: scarcity --- */
+
+enum { HELD = 20000, EXHAUSTS = 4 };
+
+static void *exhaust(void *arg)
+{
+	struct worker *w = arg;
+	struct slot *held = (void *)refuse_call(
+		REFUSE_SYS_MAP, 0, HELD * sizeof(*held), PROT_READ | PROT_WRITE,
+		MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	size_t n = 0;
+	size_t i;
+	int round;
+
+	if ((void *)held == MAP_FAILED) {
+		w->failures++; /* of a request that is not ours */
+		return NULL;
+	}
+	for (round = 0; round < EXHAUSTS; round++) {
+		while (n < HELD && (held[n].p = make(w, &held[n].size)) != NULL)
+			n++;
+		for (i = 0; i < n / 2; i++) {
+			release(held[i].p, held[i].size);
+			held[i] = held[--n];
+		}
+	}
+	while (n-- > 0)
+		release(held[n].p, held[n].size);
+	refuse_call(SYS_munmap, (long)held, HELD * sizeof(*held), 0, 0, 0, 0);
+	return NULL;
+}
+
+/* As many threads as the limit lets there be. */
+static int scarce(void)
+{
+	size_t failures = 0;
+	int made = 0;
+	int i;
+
+	for (i = 0; i < threads; i++) {
+		workers[i].seed = (unsigned)i;
+		workers[i].may_fail = true;
+	}
+	while (made < threads - 1 &&
+	       pthread_create(&workers[made].thread, NULL, exhaust,
+			      &workers[made]) == 0)
+		made++;
+	exhaust(&workers[made]);
+	for (i = 0; i < made; i++)
+		MUST(pthread_join(workers[i].thread, NULL) == 0);
+	for (i = 0; i <= made; i++)
+		failures += workers[i].failures;
+	MUST(front_check() == 0);
+	printf("%d threads more, %zu requests failed\n", made, failures);
+	return failures == 0;
+}
+
+/* Nothing can be mapped, and nothing unmapped that has neighbours. */
+static int crowded(void)
+{
+	int i;
+
+	for (i = 0; i < threads; i++)
+		workers[i].seed = (unsigned)i;
+	run(work, 0, operations);
+	run(work, CROWD, operations);
+	MUST(front_check() == 0);
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
+	int (*other)(void) = NULL;
 	unsigned last = 40;
 	int bad = 0;
 	int option;
 	unsigned kind;
 
-	while ((option = getopt(argc, argv, "t:o:n:v")) != -1)
+	while ((option = getopt(argc, argv, "mt:o:n:vx")) != -1)
 		switch (option) {
-		case 't': threads = atoi(optarg); break;
-		case 'o': operations = (size_t)atol(optarg); break;
-		case 'n': last = (unsigned)atoi(optarg); break;
-		case 'v': verbose = true; break;
-		default: return 2;
+		case 'm':
+			other = crowded;
+			break;
+		case 'x':
+			other = scarce;
+			break;
+		case 't':
+			threads = atoi(optarg);
+			break;
+		case 'o':
+			operations = (size_t)atol(optarg);
+			break;
+		case 'n':
+			last = (unsigned)atoi(optarg);
+			break;
+		case 'v':
+			verbose = true;
+			break;
+		default:
+			return 2;
 		}
 	front_open();
-	for (kind = 0; kind < KINDS; kind++)
+	if (other != NULL)
+		return other();
+	for (kind = 0; kind < REFUSE_KINDS; kind++)
 		bad += try_all(1u << kind, kinds[kind], last);
-	bad += try_all((1u << KINDS) - 1, "all", last);
+	bad += try_all((1u << REFUSE_KINDS) - 1, "all", last);
 	printf("%d threads: %d bad\n", threads, bad);
 	return bad != 0;
 }
