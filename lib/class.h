@@ -93,4 +93,14 @@ static inline size_t osmem_class_size(unsigned int class)
 	       << (power - steps);
 }
 
+/*
+ * The least size whose class has slots at multiples of alignment, a power of
+ * two, for so large a size. Where the steps between classes are no multiples of
+ * it, it is one of the steps, so the result is the size of a class.
+ */
+static inline size_t osmem_class_aligned(size_t size, size_t alignment)
+{
+	return osmem_up(size, alignment);
+}
+
 #endif

@@ -138,7 +138,9 @@ void *osmem_core_serve(size_t size)
 
 	if (core_refuses())
 		return NULL;
-	p = core_get(size, OSMEM_ALIGN, OSMEM_MMAP_THRESHOLD, &zero);
+	p = osmem_hot_large(size);
+	if (p == NULL)
+		p = core_get(size, OSMEM_ALIGN, OSMEM_MMAP_THRESHOLD, &zero);
 	if (p != NULL)
 		osmem_check_fill(p, size, OSMEM_FILL_FRESH);
 	osmem_sites_note(p, OSMEM_SITE_ALLOC);
@@ -377,14 +379,17 @@ static int core_move(const char *call, void *ptr, struct osmem_place place,
 		     size_t size, void **out)
 {
 	size_t old = core_size(place);
-	void *p = core_get_grown(place, size);
+	void *p = osmem_hot_small(size);
 
+	if (p == NULL)
+		p = core_get_grown(place, size);
 	if (p == NULL)
 		return ENOMEM;
 	memcpy(p, ptr, old < size ? old : size);
 	osmem_sites_note(ptr, OSMEM_SITE_FREE);
 	osmem_sites_note(p, OSMEM_SITE_ALLOC);
-	if (!core_free_slot(ptr)) {
+	if (!osmem_thread_free_to(osmem_thread_mine, ptr) &&
+	    !core_free_slot(ptr)) {
 		core_enter();
 		core_release(call, core_live(call, ptr));
 	}
@@ -427,14 +432,20 @@ static int core_resize_block(const char *call, void *ptr, size_t size,
 int osmem_core_serve_realloc(const char *call, void *ptr, size_t size,
 			     void **out)
 {
-	struct osmem_place place = osmem_hot_locate(ptr);
+	struct osmem_place place = {
+		.found = OSMEM_FOUND_LIVE,
+		.slot = ptr,
+		.slot_size = osmem_hot_live(osmem_thread_mine, ptr),
+	};
 	bool done;
 	int err;
 
 	if (core_refuses())
 		return ENOMEM;
+	if (unlikely(place.slot_size == 0))
+		place = osmem_hot_locate(ptr);
 	if (likely(place.found == OSMEM_FOUND_LIVE)) {
-		done = core_slot_fits(place, size);
+		done = osmem_hot_fits(place.slot_size, size);
 	} else {
 		err = core_resize_block(call, ptr, size, &place, &done);
 		if (err != 0)

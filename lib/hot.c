@@ -8,7 +8,6 @@
 
 #include "lock.h"
 #include "options.h"
-#include "thread.h"
 
 #include <osmem.h>
 
@@ -24,15 +23,10 @@ static atomic_uint hot_requests[OSMEM_CLASSES];
 /* The class whose slots are aligned enough; OSMEM_CLASSES for none. */
 static unsigned int hot_class(size_t size, size_t alignment)
 {
-	unsigned int class;
-
-	if (size > OSMEM_CLASS_LARGEST || alignment > OSMEM_UNIT)
-		return OSMEM_CLASSES;
-	class = osmem_class_of(size);
-	while (class < OSMEM_CLASSES &&
-	       osmem_class_size(class) % alignment != 0)
-		class++;
-	return class;
+	size = osmem_class_aligned(size, alignment);
+	return size <= OSMEM_CLASS_LARGEST && alignment <= OSMEM_UNIT ?
+		       osmem_class_of(size) :
+		       OSMEM_CLASSES;
 }
 
 /* Counts a request of a cold class, which becomes hot with the last one. */

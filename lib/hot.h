@@ -9,7 +9,7 @@
 #define OSMEM_HOT_H
 
 #include "report.h"
-#include "slab.h"
+#include "thread.h"
 
 /*
  * Counts the request, and serves it from a slab if its class is hot. NULL: the
@@ -22,6 +22,76 @@ OSMEM_FN void *osmem_hot_alloc(size_t size, size_t alignment);
  * no slot is for that. No lock.
  */
 OSMEM_FN size_t osmem_hot_size(size_t size, size_t alignment);
+
+static inline void *osmem_hot_none(size_t size)
+{
+	(void)size;
+	return NULL;
+}
+
+/* The hot path for front ends that do more: a slot for size bytes, or NULL. */
+static inline void *osmem_hot_small(size_t size)
+{
+	return osmem_thread_alloc(size, osmem_hot_none);
+}
+
+/* The same on a slow path, for sizes that the hot path does not know, too. */
+static inline void *osmem_hot_large(size_t size)
+{
+	struct osmem_thread *t = osmem_thread_mine;
+	unsigned int class;
+	void **top;
+
+	if (size - 1 >= OSMEM_CLASS_LARGEST)
+		return NULL;
+	class = osmem_class_of(size);
+	top = t->top[class];
+	return *top == NULL ? NULL : osmem_thread_pop(t, class, top, *top);
+}
+
+/* The same for a slot at a multiple of alignment. */
+static inline void *osmem_hot_aligned(size_t size, size_t alignment)
+{
+	if (alignment > OSMEM_UNIT)
+		return NULL;
+	return osmem_hot_small(osmem_class_aligned(size, alignment));
+}
+
+/*
+ * The size of a live slot of any thread's, by what t knows of the region; 0 when
+ * it takes more to know, or the slab is torn, as all are while the door is shut.
+ */
+static inline size_t osmem_hot_live(const struct osmem_thread *t,
+				    const void *ptr)
+{
+	size_t offset = (uintptr_t)ptr - t->base;
+	const struct osmem_slab *s;
+	uintptr_t owner;
+
+	if (unlikely(offset >= t->limit))
+		return 0;
+	s = t->heads[offset >> OSMEM_UNIT_SHIFT];
+	owner = atomic_load_explicit(&s->owner, memory_order_relaxed);
+	if (unlikely(owner == 0 || (owner & OSMEM_SLAB_TORN) != 0) ||
+	    unlikely(!osmem_slab_is_slot(s, ptr)) ||
+	    ((const uintptr_t *)ptr)[1] == s->mark)
+		return 0;
+	return s->size;
+}
+
+/*
+ * Whether a block stays where it is when it becomes size bytes: its slot has
+ * them, and not much too much. Never for 0.
+ */
+static inline bool osmem_hot_fits(size_t slot, size_t size)
+{
+	return size - 1 < slot && size >= slot / 2;
+}
+
+static inline bool osmem_hot_keeps(const void *ptr, size_t size)
+{
+	return osmem_hot_fits(osmem_hot_live(osmem_thread_self, ptr), size);
+}
 
 /* What ptr is in the slabs; NOTHING when it is in none. No lock. */
 OSMEM_FN struct osmem_place osmem_hot_locate(const void *ptr);

@@ -7,6 +7,7 @@
  * must stay in one object, or static programs get libc's malloc beside it.
  */
 #include "core.h"
+#include "hot.h"
 #include "init.h"
 #include "inspect.h"
 #include "print.h"
@@ -15,6 +16,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <string.h>
 #ifdef __GLIBC__
 #include <malloc.h>
 #endif
@@ -68,10 +70,14 @@ EXPORT void *malloc(size_t size)
 EXPORT void *calloc(size_t n, size_t size)
 {
 	size_t bytes;
+	void *p;
 
 	if (__builtin_mul_overflow(n, size, &bytes))
 		return malloc_or_enomem(NULL);
 	osmem_stats_count(OSMEM_STATS_CALLOC, bytes);
+	p = osmem_hot_small(bytes);
+	if (likely(p != NULL))
+		return memset(p, 0, bytes);
 	return malloc_or_enomem(osmem_core_alloc_zero(malloc_at_least(bytes)));
 }
 
@@ -96,12 +102,12 @@ EXPORT void free(void *ptr)
 	malloc_free("free", ptr);
 }
 
-static void *malloc_resize(const char *call, void *ptr, size_t size)
+static __attribute__((noinline)) void *
+malloc_resize_slow(const char *call, void *ptr, size_t size)
 {
 	void *p = NULL;
 	int err;
 
-	osmem_stats_count(OSMEM_STATS_REALLOC, size);
 	if (ptr == NULL)
 		return malloc_or_enomem(
 			osmem_core_alloc(malloc_at_least(size)));
@@ -115,6 +121,14 @@ static void *malloc_resize(const char *call, void *ptr, size_t size)
 	if (unlikely(err == EINVAL))
 		osmem_core_misuse(call, ptr);
 	return p;
+}
+
+static inline void *malloc_resize(const char *call, void *ptr, size_t size)
+{
+	osmem_stats_count(OSMEM_STATS_REALLOC, size);
+	if (likely(osmem_hot_keeps(ptr, size)))
+		return ptr;
+	return malloc_resize_slow(call, ptr, size);
 }
 
 EXPORT void *realloc(void *ptr, size_t size)
@@ -133,7 +147,12 @@ EXPORT void *reallocarray(void *ptr, size_t n, size_t size)
 
 static void *malloc_aligned(size_t alignment, size_t size)
 {
+	void *p;
+
 	osmem_stats_count(OSMEM_STATS_ALIGNED, size);
+	p = osmem_hot_aligned(size, alignment);
+	if (likely(p != NULL))
+		return p;
 	return malloc_or_enomem(
 		osmem_core_alloc_aligned(malloc_at_least(size), alignment));
 }

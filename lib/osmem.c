@@ -8,6 +8,7 @@
 #include <osmem.h>
 
 #include "core.h"
+#include "hot.h"
 #include "init.h"
 #include "inspect.h"
 #include "lock.h"
@@ -40,12 +41,16 @@ void *os_malloc(size_t size)
 void *os_calloc(size_t n, size_t size)
 {
 	size_t bytes;
+	void *p;
 
 	if (__builtin_mul_overflow(n, size, &bytes)) {
 		errno = ENOMEM;
 		return NULL;
 	}
 	osmem_stats_count(OSMEM_STATS_CALLOC, bytes);
+	p = osmem_hot_small(bytes);
+	if (likely(p != NULL))
+		return memset(p, 0, bytes);
 	if (bytes == 0)
 		return NULL;
 	return os_or_enomem(osmem_core_alloc_zero(bytes));
@@ -66,12 +71,12 @@ void os_free(void *ptr)
 	os_free_slow("os_free", ptr);
 }
 
-static void *os_realloc_as(const char *call, void *ptr, size_t size)
+static __attribute__((noinline)) void *
+os_realloc_slow(const char *call, void *ptr, size_t size)
 {
 	void *p = NULL;
 	int err;
 
-	osmem_stats_count(OSMEM_STATS_REALLOC, size);
 	if (ptr == NULL)
 		return size == 0 ? NULL : os_or_enomem(osmem_core_alloc(size));
 	if (size == 0) {
@@ -83,6 +88,14 @@ static void *os_realloc_as(const char *call, void *ptr, size_t size)
 	if (err != 0)
 		errno = err;
 	return p;
+}
+
+static inline void *os_realloc_as(const char *call, void *ptr, size_t size)
+{
+	osmem_stats_count(OSMEM_STATS_REALLOC, size);
+	if (likely(osmem_hot_keeps(ptr, size)))
+		return ptr;
+	return os_realloc_slow(call, ptr, size);
 }
 
 void *os_realloc(void *ptr, size_t size)
@@ -103,9 +116,14 @@ void *os_reallocarray(void *ptr, size_t n, size_t size)
 
 static void *os_aligned(size_t alignment, size_t size)
 {
+	void *p;
+
 	osmem_stats_count(OSMEM_STATS_ALIGNED, size);
 	if (size == 0)
 		return NULL;
+	p = osmem_hot_aligned(size, alignment);
+	if (likely(p != NULL))
+		return p;
 	return os_or_enomem(osmem_core_alloc_aligned(size, alignment));
 }
 
