@@ -356,15 +356,23 @@ void osmem_core_serve_free_sized(const char *call, void *ptr, size_t alignment,
 
 /* --- resizing --- */
 
-/* A mapping that has grown once is expected to grow again. */
+/* Whether a block grows that is a mapping, or too large for slots now. */
+static bool core_is_growing(struct osmem_place place, size_t size)
+{
+	if (place.slot != NULL)
+		return size > OSMEM_CLASS_LARGEST &&
+		       size / 4 <= place.slot_size;
+	return place.block->status == OSMEM_MAPPED && size > place.block->size;
+}
+
+/* What has grown once is expected to grow again. */
 static void *core_get_grown(struct osmem_place place, size_t size)
 {
 	struct osmem_span span;
 	bool zero;
 	void *p;
 
-	if (place.slot == NULL && place.block->status == OSMEM_MAPPED &&
-	    size > place.block->size && !core_too_large(size) &&
+	if (core_is_growing(place, size) && !core_too_large(size) &&
 	    osmem_span_is_cached() &&
 	    osmem_span_map_ahead(core_total(size), &span)) {
 		p = core_span(span, size, OSMEM_ALIGN);

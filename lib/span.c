@@ -52,6 +52,14 @@ enum { SPAN_ENTRIES = 64, SPAN_SLACK = 8, SPAN_AGE = 256 };
 #define SPAN_ALLOWANCE_MOST (64 * SPAN_MIB / SPAN_SCALE)
 
 /*
+ * A block that grows gets so many times its size of address space, and from
+ * some size on huge pages, of which steps are multiples then.
+ */
+enum { SPAN_AHEAD = sizeof(void *) == 8 ? 16 : 2, SPAN_AHEAD_LEAST = 2 };
+
+#define SPAN_HUGE (2 * SPAN_MIB)
+
+/*
  * A span that could not be unmapped carries its own list entry: it is still
  * ours, and nothing else refers to it.
  */
@@ -129,14 +137,15 @@ static bool span_is_better(const struct span_kept *k,
 	       (k->size == than->size && k->freed > than->freed);
 }
 
-static struct span_kept *span_fit(size_t size)
+/* The best that has from least to most bytes. */
+static struct span_kept *span_fit(size_t least, size_t most)
 {
 	struct span_kept *best = NULL;
 	struct span_kept *k;
 
 	for (k = spans.kept; k < spans.kept + SPAN_ENTRIES; k++)
 		if ((k->state == SPAN_DIRTY || k->state == SPAN_CLEAN) &&
-		    k->size >= size && k->size - size <= size / SPAN_SLACK &&
+		    k->size >= least && k->size <= most &&
 		    span_is_better(k, best))
 			best = k;
 	return best;
@@ -180,13 +189,13 @@ static bool span_take_stuck(size_t size, struct osmem_span *span)
 	return true;
 }
 
-static bool span_take_kept(size_t size, struct osmem_span *span)
+static bool span_take_kept(size_t least, size_t most, struct osmem_span *span)
 {
 	struct span_kept *k;
 
 	if (!osmem_span_is_cached())
 		return false;
-	k = span_fit(size);
+	k = span_fit(least, most);
 	if (k == NULL)
 		return false;
 	*span = (struct osmem_span){ .start = k->start,
@@ -198,14 +207,15 @@ static bool span_take_kept(size_t size, struct osmem_span *span)
 	return true;
 }
 
-static bool span_take(size_t size, struct osmem_span *span)
+static bool span_take(size_t least, size_t most, struct osmem_span *span)
 {
 	bool taken;
 
 	if (atomic_load_explicit(&spans.count, memory_order_relaxed) == 0)
 		return false;
 	osmem_lock(&osmem_core_lock);
-	taken = span_take_stuck(size, span) || span_take_kept(size, span);
+	taken = span_take_stuck(least, span) ||
+		span_take_kept(least, most, span);
 	osmem_unlock(&osmem_core_lock);
 	return taken;
 }
@@ -243,7 +253,7 @@ bool osmem_span_map(size_t size, struct osmem_span *span)
 {
 	void *start = NULL;
 
-	if (span_take(size, span))
+	if (span_take(size, size + size / SPAN_SLACK, span))
 		return true;
 	if (DIE(span_mmap(size, &start), "mmap", size) != 0)
 		return false;
@@ -260,7 +270,49 @@ size_t osmem_span_step(size_t extent)
 
 	while (step < extent / 16)
 		step *= 2;
+	if (step == SPAN_HUGE / 2)
+		step = SPAN_HUGE;
 	return osmem_up(extent, step);
+}
+
+/* Address space, all of it ahead, that begins where a huge page can. */
+static bool span_reserve_huge(size_t size, struct osmem_span *span)
+{
+	void *start = NULL;
+	size_t head;
+
+	size += SPAN_HUGE;
+	if (osmem_sys_reserve(size, &start) != 0)
+		return false;
+	head = -(uintptr_t)start & (SPAN_HUGE - 1);
+	if (head != 0 && KEEP(osmem_sys_unmap(start, head), "munmap", head))
+		head = 0;
+	*span = (struct osmem_span){ .start = (char *)start + head,
+				     .ahead = size - head };
+	osmem_sys_allow_huge(span->start, span->ahead);
+	return true;
+}
+
+static bool span_reserve(size_t size, struct osmem_span *span)
+{
+	void *start = NULL;
+
+	if (osmem_sys_reserve(size, &start) != 0)
+		return false;
+	*span = (struct osmem_span){ .start = start, .ahead = size };
+	return true;
+}
+
+/* As much ahead as there is address space for. */
+static bool span_reserve_ahead(size_t step, struct osmem_span *span)
+{
+	size_t times;
+
+	for (times = SPAN_AHEAD; times >= SPAN_AHEAD_LEAST; times /= 2)
+		if (step < SPAN_HUGE ? span_reserve(times * step, span) :
+				       span_reserve_huge(times * step, span))
+			return true;
+	return false;
 }
 
 /*
@@ -270,21 +322,21 @@ size_t osmem_span_step(size_t extent)
 bool osmem_span_map_ahead(size_t size, struct osmem_span *span)
 {
 	size_t step = osmem_span_step(size);
-	void *start = NULL;
 
 	if (step > SIZE_MAX / 64)
 		return false;
-	if (span_take(2 * step, span))
+	if (span_take(step + step / 4, 4 * step, span))
 		return true;
 	if (osmem_sys_space_limit() != SIZE_MAX ||
-	    osmem_sys_reserve(2 * step, &start) != 0)
+	    !span_reserve_ahead(step, span))
 		return false;
 	span_count_map();
-	*span = (struct osmem_span){ start, step, step, true };
-	if (KEEP(osmem_sys_commit(start, step), "mprotect", step) == 0)
+	if (KEEP(osmem_sys_commit(span->start, step), "mprotect", step) == 0) {
+		span->size = step;
+		span->ahead -= step;
+		span->zero = true;
 		return true;
-	span->size = 0;
-	span->ahead = 2 * step;
+	}
 	osmem_span_unmap(*span);
 	return false;
 }

@@ -36,8 +36,8 @@ OSMEM_FN bool osmem_span_map(size_t size, struct osmem_span *span);
 OSMEM_FN size_t osmem_span_step(size_t extent);
 
 /*
- * A span for a block that grows: osmem_span_step(size) bytes and as many ahead,
- * or all of them writable. False when there is no address space to spare.
+ * A span for a block that grows: osmem_span_step(size) bytes and many more
+ * ahead, or as many writable. False when there is no address space to spare.
  */
 OSMEM_FN bool osmem_span_map_ahead(size_t size, struct osmem_span *span);
 

@@ -113,6 +113,19 @@ int osmem_sys_purge(void *start, size_t size)
 	return sys_result(madvise(start, size, MADV_DONTNEED), saved);
 }
 
+void osmem_sys_allow_huge(void *start, size_t size)
+{
+#ifdef MADV_HUGEPAGE
+	int saved = errno;
+
+	madvise(start, size, MADV_HUGEPAGE);
+	errno = saved;
+#else
+	(void)start;
+	(void)size;
+#endif
+}
+
 unsigned long osmem_sys_milliseconds(void)
 {
 	struct timespec now = { 0, 0 };

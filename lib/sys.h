@@ -25,6 +25,9 @@ OSMEM_FN int osmem_sys_commit(void *start, size_t size);
 /* The pages' contents go back to the system and read as zero on success. */
 OSMEM_FN int osmem_sys_purge(void *start, size_t size);
 
+/* The pages may be huge ones. Failure is of no account. */
+OSMEM_FN void osmem_sys_allow_huge(void *start, size_t size);
+
 /* A clock that costs nothing to read and ticks every few milliseconds. */
 OSMEM_FN unsigned long osmem_sys_milliseconds(void);
 
