@@ -304,12 +304,6 @@ void osmem_core_serve_free(const char *call, void *ptr)
 	core_release(call, place);
 }
 
-/* A slot stays where it is while the size is its class's, or half of it. */
-static bool core_slot_fits(struct osmem_place place, size_t size)
-{
-	return size <= place.slot_size && size >= place.slot_size / 2;
-}
-
 /*
  * A block is larger than was asked by the slack that could not be split off,
  * by what a failed os_realloc has swallowed, or by its class.
@@ -322,7 +316,7 @@ static bool core_was_asked(struct osmem_place place, size_t alignment,
 	if (asked > core_size(place))
 		return false;
 	if (place.slot != NULL)
-		return core_slot_fits(place, asked) ||
+		return osmem_hot_fits(place.slot_size, asked) ||
 		       place.slot_size <= osmem_hot_size(most, alignment);
 	return place.block->size <= most + OSMEM_META ||
 	       osmem_heap_is_swollen(place.block);

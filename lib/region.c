@@ -30,16 +30,19 @@ enum { REGION_RECORDS_AT = 1024 + 64, REGION_HEADS_AT = 2048 + 64 };
 
 /*
  * What may lie there for nothing, as free units or as idle pages of slabs: a
- * share of what is in use, and an allowance. When half of what purges gave
- * back is taken again at once, the allowance grows by that, or doubles; with
- * time it halves: memory that was used once goes back at once, memory that
- * bounces quickly is left alone. In bytes.
+ * share of what is in use, and an allowance, in bytes. When half of what purges
+ * gave back is taken again at once, the allowance grows by twice that, or
+ * doubles. It halves when for some time more than half of it was not made use
+ * of, or when nothing was purged for long: memory that was used once goes back
+ * at once, memory that bounces quickly is left alone. Times in milliseconds.
  */
 enum {
 	REGION_IDLE_SHARE = 32,
 	REGION_ALLOWANCE_LEAST = 256 << 10,
 	REGION_ALLOWANCE_MOST = 64 << 20,
-	REGION_AT_ONCE = 20, /* milliseconds */
+	REGION_AT_ONCE = 12,
+	REGION_LONG = 100,
+	REGION_LATELY = 200,
 	REGION_REFUSED = 1000
 };
 
@@ -50,6 +53,13 @@ struct region_runs {
 	size_t units;
 };
 
+/* A time, and how long the thread had been running. */
+struct region_time {
+	unsigned long wall;
+	unsigned long run;
+	uintptr_t self;
+};
+
 static struct {
 	struct region_runs dirty;
 	struct region_runs clean;
@@ -57,7 +67,10 @@ static struct {
 	size_t frontier; /* units taken so far from the bottom */
 	size_t used;	 /* units in slabs */
 	size_t allowance;
-	unsigned long learned; /* when, in milliseconds */
+	size_t low; /* the least of dirty units since we learned */
+	struct region_time now; /* when we were about to learn */
+	struct region_time learned;
+	struct region_time purged;
 	bool tried;
 } region = { .allowance = REGION_ALLOWANCE_LEAST };
 
@@ -329,6 +342,8 @@ bool osmem_region_take(size_t units, size_t *first)
 		}
 	}
 	region.used += units;
+	if (region.dirty.units < region.low)
+		region.low = region.dirty.units;
 	region_make_room();
 	return true;
 }
@@ -395,26 +410,64 @@ static void region_allow(size_t more)
 		region.allowance = REGION_ALLOWANCE_MOST;
 }
 
+static struct region_time region_now(void)
+{
+	return (struct region_time){ osmem_sys_milliseconds(),
+				     osmem_sys_milliseconds_run(),
+				     osmem_lock_self() };
+}
+
+/*
+ * Milliseconds since then. Lately only those for which the thread was running,
+ * if it is the same: on a busy machine the others are not the program's.
+ */
+static unsigned long region_since(const struct region_time *then)
+{
+	const struct region_time *now = &region.now;
+
+	if (now->wall - then->wall < REGION_LATELY && now->self == then->self)
+		return now->run - then->run;
+	return now->wall - then->wall;
+}
+
+/* Whether what is allowed has not been made use of for some time. */
+static bool region_is_idle(void)
+{
+	unsigned long since = region_since(&region.learned);
+
+	return since >= REGION_LONG ||
+	       (since >= REGION_AT_ONCE &&
+		region.low << OSMEM_UNIT_SHIFT > region.allowance / 2);
+}
+
+/* Starts to learn anew. */
+static void region_forget(void)
+{
+	region.learned = region.now;
+	region.low = region.dirty.units;
+	atomic_store_explicit(&region_count.regretted, 0, memory_order_relaxed);
+	atomic_store_explicit(&region_count.purged, 0, memory_order_relaxed);
+}
+
 void osmem_region_learn(void)
 {
-	unsigned long now = osmem_sys_milliseconds();
+	struct region_time now = region_now();
 	size_t back = region_read(&region_count.regretted);
 	bool at_once;
-	bool regretted;
 
 	osmem_lock(&osmem_core_lock);
-	at_once = now - region.learned < REGION_AT_ONCE;
-	regretted = at_once && back * 2 > region_read(&region_count.purged);
-	if (regretted)
-		region_allow(back > region.allowance ? back : region.allowance);
-	else if (!at_once && region.allowance > REGION_ALLOWANCE_LEAST)
-		region.allowance /= 2;
-	if (regretted || !at_once) {
-		region.learned = now;
-		atomic_store_explicit(&region_count.regretted, 0,
-				      memory_order_relaxed);
-		atomic_store_explicit(&region_count.purged, 0,
-				      memory_order_relaxed);
+	region.now = now;
+	at_once = region_since(&region.purged) < REGION_AT_ONCE;
+	if (at_once && back * 2 > region_read(&region_count.purged)) {
+		region_allow(back > region.allowance / 2 ? 2 * back :
+							   region.allowance);
+		region_forget();
+	} else {
+		if (region.allowance > REGION_ALLOWANCE_LEAST &&
+		    region_is_idle())
+			region.allowance /= 2;
+		if (!at_once || region_since(&region.learned) >= REGION_AT_ONCE)
+			region_forget();
 	}
 	region_make_room();
 	osmem_unlock(&osmem_core_lock);
@@ -492,12 +545,21 @@ static bool region_purge_one(void)
 	return purged;
 }
 
-bool osmem_region_purge(void)
+/* Units that may stay dirty: half of an allowance that has been learned. */
+static size_t region_kept(bool all)
+{
+	if (all || region.allowance <= REGION_ALLOWANCE_LEAST)
+		return 0;
+	return region.allowance >> (OSMEM_UNIT_SHIFT + 1);
+}
+
+bool osmem_region_purge(bool all)
 {
 	bool any = false;
 
 	osmem_lock(&osmem_core_lock);
-	while (region_purge_one())
+	region.purged = region.now;
+	while (region.dirty.units > region_kept(all) && region_purge_one())
 		any = true;
 	region_make_room();
 	osmem_unlock(&osmem_core_lock);

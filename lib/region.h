@@ -85,8 +85,8 @@ OSMEM_FN void osmem_region_set_refused(bool refused);
 /* Before purging: learns from the last time. Takes the lock. */
 OSMEM_FN void osmem_region_learn(void);
 
-/* Gives dirty free units back to the system. Takes the lock. */
-OSMEM_FN bool osmem_region_purge(void);
+/* Gives dirty free units back to the system: enough, or all. Takes the lock. */
+OSMEM_FN bool osmem_region_purge(bool all);
 
 struct osmem_region_totals {
 	size_t reserved;

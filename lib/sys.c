@@ -126,13 +126,23 @@ void osmem_sys_allow_huge(void *start, size_t size)
 #endif
 }
 
-unsigned long osmem_sys_milliseconds(void)
+static unsigned long sys_milliseconds(clockid_t clock)
 {
 	struct timespec now = { 0, 0 };
 
-	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+	clock_gettime(clock, &now);
 	return (unsigned long)now.tv_sec * 1000 +
 	       (unsigned long)now.tv_nsec / 1000000;
+}
+
+unsigned long osmem_sys_milliseconds(void)
+{
+	return sys_milliseconds(CLOCK_MONOTONIC_COARSE);
+}
+
+unsigned long osmem_sys_milliseconds_run(void)
+{
+	return sys_milliseconds(CLOCK_THREAD_CPUTIME_ID);
 }
 
 #ifdef __GLIBC__

@@ -31,6 +31,9 @@ OSMEM_FN void osmem_sys_allow_huge(void *start, size_t size);
 /* A clock that costs nothing to read and ticks every few milliseconds. */
 OSMEM_FN unsigned long osmem_sys_milliseconds(void);
 
+/* How long the calling thread has been running: a system call. */
+OSMEM_FN unsigned long osmem_sys_milliseconds_run(void);
+
 /* libc's sbrk(0): no system call but for the first of the process. */
 OSMEM_FN void *osmem_sys_break(void);
 

@@ -91,10 +91,12 @@ bool osmem_thread_trim(bool all)
 	osmem_region_learn();
 	if (!all && !osmem_region_should_purge())
 		return false;
+	if (!all && osmem_region_purge(false) && !osmem_region_should_purge())
+		return true;
 	for (; t != NULL; t = t->next)
 		bytes += thread_trim_one(t, all);
 	bytes += osmem_thread_trim_pools();
-	return osmem_region_purge() || bytes != 0;
+	return osmem_region_purge(all) || bytes != 0;
 }
 
 /* --- the door --- */
