@@ -473,16 +473,18 @@ void osmem_region_learn(void)
 	osmem_unlock(&osmem_core_lock);
 }
 
-/* The longest dirty run, out of the sets. */
-static bool region_take_dirty(size_t *first, size_t *units)
+/* The longest dirty run, or so many units at its end, out of the sets. */
+static bool region_take_dirty(size_t most, size_t *first, size_t *units)
 {
 	struct osmem_key key = { UINTPTR_MAX, UINTPTR_MAX };
 
 	if (!osmem_index_at_most(&region.dirty.lengths, key, &key))
 		return false;
 	region_remove_run(&region.dirty, key.b, key.a);
-	*first = key.b;
-	*units = key.a;
+	*units = key.a < most ? key.a : most;
+	*first = key.b + key.a - *units;
+	if (*first != key.b)
+		region_add_run(&region.dirty, key.b, *first - key.b);
 	return true;
 }
 
@@ -520,14 +522,14 @@ static void region_purge_records(size_t first, size_t end, size_t from,
 		region_purge_bytes((char *)low, high - low);
 }
 
-/* Takes the longest dirty run, and puts it to the clean ones. */
-static bool region_purge_one(void)
+/* Takes the longest dirty run, or its end, and puts it to the clean ones. */
+static bool region_purge_one(size_t most)
 {
 	size_t from, first;
 	size_t count, units;
 	bool purged;
 
-	if (osmem_region_is_refused() || !region_take_dirty(&from, &count))
+	if (osmem_region_is_refused() || !region_take_dirty(most, &from, &count))
 		return false;
 	first = from;
 	units = count;
@@ -545,21 +547,27 @@ static bool region_purge_one(void)
 	return purged;
 }
 
-/* Units that may stay dirty: half of an allowance that has been learned. */
-static size_t region_kept(bool all)
+/* Units that may stay dirty: of an allowance that has been learned, most. */
+static size_t region_kept(void)
 {
-	if (all || region.allowance <= REGION_ALLOWANCE_LEAST)
-		return 0;
-	return region.allowance >> (OSMEM_UNIT_SHIFT + 1);
+	size_t allowance = region.allowance;
+
+	return allowance <= REGION_ALLOWANCE_LEAST ?
+		       0 :
+		       (allowance - allowance / 8) >> OSMEM_UNIT_SHIFT;
 }
 
 bool osmem_region_purge(bool all)
 {
+	size_t kept = 0;
 	bool any = false;
 
 	osmem_lock(&osmem_core_lock);
 	region.purged = region.now;
-	while (region.dirty.units > region_kept(all) && region_purge_one())
+	if (!all)
+		kept = region_kept();
+	while (region.dirty.units > kept &&
+	       region_purge_one(region.dirty.units - kept))
 		any = true;
 	region_make_room();
 	osmem_unlock(&osmem_core_lock);
