@@ -195,7 +195,7 @@ static bool span_take_kept(size_t least, size_t most, struct osmem_span *span)
 
 	if (!osmem_span_is_cached())
 		return false;
-	k = span_fit(least, most);
+	k = span_fit(osmem_up(least, osmem_sys_page_size()), most);
 	if (k == NULL)
 		return false;
 	*span = (struct osmem_span){ .start = k->start,
