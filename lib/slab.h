@@ -212,6 +212,16 @@ enum osmem_slab_duty {
 /* Frees a slot of a slab that is not held. */
 OSMEM_FN int osmem_slab_free_remote(struct osmem_slab *s, void *p);
 
+/*
+ * After its owner's or its pool's name was written: who frees a slot from now
+ * on sees that, and what was freed before is seen here. Both are changes of one
+ * word, so one comes first, and the other acquires what it released.
+ */
+static inline void osmem_slab_announce(struct osmem_slab *s)
+{
+	atomic_fetch_or_explicit(&s->remote, 0, memory_order_acq_rel);
+}
+
 /* Whether everything that was in use has been freed by others. */
 static inline bool osmem_slab_is_ripe(const struct osmem_slab *s)
 {

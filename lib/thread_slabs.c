@@ -273,6 +273,7 @@ void osmem_thread_pool_put(struct osmem_slab *s)
 	osmem_region_add_idle((ptrdiff_t)osmem_slab_idle(s));
 	atomic_store_explicit(&s->pooled, (uint8_t)(class + 1),
 			      memory_order_relaxed);
+	osmem_slab_announce(s);
 	osmem_unlock(&pool->lock);
 	if (osmem_slab_is_ripe(s))
 		thread_harvest_pooled(s, class);
@@ -296,6 +297,7 @@ struct osmem_slab *osmem_thread_adopt(struct osmem_thread *t,
 	if (best != NULL) {
 		thread_pool_take(pool, best);
 		osmem_slab_set_owner(best, t);
+		osmem_slab_announce(best);
 		osmem_slab_collect(best, false);
 	}
 	osmem_unlock(&pool->lock);
