@@ -296,6 +296,9 @@ START_TEST(trim_says_whether_it_gave_anything)
 	os_free(p);
 	MUST_EQ(os_malloc_trim(SIZE_MAX), 0);
 	MUST_EQ(os_malloc_trim(1000000), 0);
+	/* Of larger pages there may be none between two blocks. */
+	if (sysconf(_SC_PAGESIZE) > 16384)
+		return;
 	MUST_EQ(os_malloc_trim(50000), 1);
 	MUST_EQ(os_malloc_trim(0), 1);
 	MUST(guard[0] == 'g' && guard[99] == 'g');

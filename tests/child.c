@@ -11,6 +11,7 @@
 
 #include "must.h"
 
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -26,6 +27,20 @@ static void child_begin(int to)
 	setrlimit(RLIMIT_CORE, &none);
 	alarm(CHILD_SECONDS);
 	MUST(dup2(to, STDERR_FILENO) == STDERR_FILENO);
+}
+
+bool child_is_emulated(void)
+{
+	return getenv(CHILD_EMULATOR) != NULL;
+}
+
+/* What an emulator adds about the signal that ended the program. */
+static void child_forget_emulator(char *text)
+{
+	char *said = strstr(text, "qemu: uncaught target signal");
+
+	if (child_is_emulated() && said != NULL)
+		*said = '\0';
 }
 
 /* Reads until the last writer is gone; what is too much is dropped. */
@@ -48,6 +63,7 @@ static void child_end(struct child *child, int from, pid_t pid)
 		used += room;
 	}
 	child->text[used] = '\0';
+	child_forget_emulator(child->text);
 	close(from);
 	MUST(waitpid(pid, &child->status, 0) == pid);
 }
@@ -74,13 +90,22 @@ void child_run(struct child *child, void (*fn)(void *arg), void *arg)
 static void child_become(const char *argument, const char *environment)
 {
 	static char *variables[1000];
-	char *arguments[] = {(char *)"test", (char *)argument, NULL};
+	static char self[4096];
+	char *arguments[] = {self, (char *)argument, NULL};
+	char *emulated[] = {getenv(CHILD_EMULATOR), self,
+			    (char *)argument, NULL};
 	size_t i;
+
+	MUST(readlink("/proc/self/exe", self, sizeof(self) - 1) > 0);
 
 	for (i = 0; i < 998 && environ[i] != NULL; i++)
 		variables[i] = environ[i];
 	variables[i] = (char *)environment;
-	execve("/proc/self/exe", arguments, variables);
+	/* The kernel knows nothing of an emulator that we run under. */
+	if (emulated[0] != NULL)
+		execve(emulated[0], emulated, variables);
+	else
+		execve(self, arguments, variables);
 	MUST(!"execve");
 }
 

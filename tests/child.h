@@ -36,4 +36,11 @@ void child_show(const struct child *child);
 /* The program runs under a sanitizer, which has uses for memory and signals. */
 bool child_is_sanitized(void);
 
+/*
+ * The emulator that the program runs under, which nothing but this variable
+ * tells. It keeps no limits on memory.
+ */
+#define CHILD_EMULATOR "OSMEM_TEST_EMULATOR"
+bool child_is_emulated(void);
+
 #endif

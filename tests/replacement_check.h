@@ -46,9 +46,16 @@ static void check(bool holds, const char *what, int line)
 	dprintf(1, "FAILED line %d: %s\n", line, what);
 }
 
+/* Where libc's headers lack a function's type the replacement lacks it, too. */
 UNUSED static bool missing(const char *name)
 {
-	if (ours) {
+#ifdef __GLIBC__
+	const bool expected = true;
+#else
+	const bool expected = false;
+#endif
+
+	if (ours && expected) {
 		atomic_fetch_add(&failures, 1);
 		dprintf(1, "FAILED: there is no %s\n", name);
 	}
