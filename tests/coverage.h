@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * coverage.h - included before all else where lines are counted (configure
+ * --enable-coverage): a process that ends by abort or _exit writes its counts
+ * first, which only exit does by itself.
+ */
+#ifndef OSMEM_COVERAGE_H
+#define OSMEM_COVERAGE_H
+
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE 1
+#endif
+
+#include <stdlib.h>
+#include <unistd.h>
+
+void __gcov_dump(void);
+
+#define abort() (__gcov_dump(), abort())
+#define _exit(status) (__gcov_dump(), _exit(status))
+
+#endif
