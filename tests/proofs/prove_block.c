@@ -6,10 +6,10 @@
  * the seal is half, so a change escapes by chance only, once in 2^32. CBMC
  * does the first three, as products of two unknown words are too much for it.
  *
- * fault: block.h s|->status <= OSMEM_MAPPED|->status <= OSMEM_MAPPED + 1|
- * fault: block.h s|return (struct block_meta \*)((uintptr_t)payload - OSMEM_META)|return (struct block_meta *)((uintptr_t)payload - OSMEM_META + 8)|
+ * fault: block.h s|status <= OSMEM_MAPPED|status <= OSMEM_MAPPED + 1|
+ * fault: block.h s|(uintptr_t)payload - OSMEM_META|(uintptr_t)payload - 24|
  * alone: block.h s|h ^ (h >> 29)|h ^ (h << 63)|
- * fault: block.h s|return (char \*)b + OSMEM_META + b->size;|return (char *)b + b->size;|
+ * fault: block.h s|b + OSMEM_META + b->size;|b + b->size;|
  * alone: block.h s|b->size ^ ((uint64_t)b->status << 62)|b->size|
  * cbmc: --no-standard-checks
  */

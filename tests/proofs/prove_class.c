@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * prove_class.c - every size has the smallest class that holds it, in each spacing.
+ * prove_class.c - every size has the smallest class that holds it, in each
+ * spacing.
  *
  * each: config.h s/NUM_CLASSES 60/NUM_CLASSES 76/
  * each: config.h s/NUM_CLASSES 60/NUM_CLASSES 88/
@@ -8,9 +9,9 @@
  * each: config.h s/NUM_CLASSES 60/NUM_CLASSES 104/
  * each: config.h s/NUM_CLASSES 60/NUM_CLASSES 120/
  * fault: class.h s|(size - 1) / 16|size / 16|
- * fault: class.h s|size <= 16 \* OSMEM_CLASS_LINEAR|size <= 64 * OSMEM_CLASS_LINEAR|
+ * fault: class.h s|size <= 16 \* OSMEM|size <= 64 * OSMEM|
  * fault: class.h s|(1U << steps) + 1 + class|(1U << steps) + class|
- * fault: class.h s|power < 10 ? OSMEM_CLASS_FINE|power <= 10 ? OSMEM_CLASS_FINE|
+ * fault: class.h s|power < 10 ? OSMEM|power <= 10 ? OSMEM|
  * cbmc: --unwind 24
  */
 #include "proof.h"

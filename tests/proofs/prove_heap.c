@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * prove_heap.c - the block heap in a small arena: after each operation the blocks
- * tile it, are linked both ways and sealed, no free block is lost or listed
- * twice, live blocks stay where they are with what was written into them.
+ * prove_heap.c - the block heap in a small arena: after each operation the
+ * blocks tile it, are linked both ways and sealed, no free block is lost or
+ * listed twice, live blocks stay where they are with what was written there.
  *
  * The sets are lists of keys here, and the break is the arena's.
  *
@@ -10,7 +10,7 @@
  * fault: heap.c s|rest - OSMEM_META);|rest);|
  * fault: heap.c s|b->size + OSMEM_META + next->size|b->size + next->size|
  * fault: heap.c s|heap_set_prev(next->next, b);|;|
- * fault: heap.c s|gap != 0 && gap < OSMEM_META + OSMEM_ALIGN|gap != 0 \&\& gap < OSMEM_META|
+ * fault: heap.c s|gap < OSMEM_META + OSMEM_ALIGN|gap < OSMEM_META|
  * fault: heap.c s|heap_unlist(next);|;|
  * fault: heap.c s|size_t more = size - b->size;|size_t more = size;|
  * fault: heap.c s|osmem_heap.tail = rest;|;|

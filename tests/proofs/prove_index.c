@@ -4,7 +4,8 @@
  * heights, built upwards, downwards or from both ends, all sequences of a few
  * insertions and removals, against a bit for each key. No node is lost.
  *
- * all: index.c s|LEAF_KEYS = 31|LEAF_KEYS = 3|; s|INNER_KEYS = 23|INNER_KEYS = 3|
+ * all: index.c s|LEAF_KEYS = 31|LEAF_KEYS = 3|
+ * all: index.c s|INNER_KEYS = 23|INNER_KEYS = 3|
  * fault: index.c s|left->count - half - 1);|left->count - half - 2);|
  * fault: index.c s|n->child\[1\] = n->child\[0\];|;|
  * fault: index.c s|right->child\[0\] = right->child\[1\];|;|

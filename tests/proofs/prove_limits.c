@@ -4,10 +4,10 @@
  * on its way to the heap or to a mapping.
  *
  * fault: core.c s|return size > PTRDIFF_MAX;|return size > SIZE_MAX - 16;|
- * fault: core.c s|osmem_up(size, OSMEM_ALIGN) + OSMEM_META;|osmem_up(size, OSMEM_ALIGN) + OSMEM_ALIGN;|
+ * fault: core.c s|OSMEM_ALIGN) + OSMEM_META;|OSMEM_ALIGN) + OSMEM_ALIGN;|
  * fault: common.h s|return (n + to - 1) & ~(to - 1);|return n \& ~(to - 1);|
  * fault: heap.c s|gap += alignment;|gap += OSMEM_ALIGN;|
- * fault: span.c s|return osmem_up(extent, step);|return osmem_up(extent, step / 2);|
+ * fault: span.c s|osmem_up(extent, step)|osmem_up(extent, step / 2)|
  * cbmc: --unwind 66 --no-unsigned-overflow-check
  */
 #include "proof.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * prove_slot.c - osmem_slab_is_slot says yes just to the starts of carved slots, and
- * the number of a slot is right, for all classes and all places in a slab.
+ * prove_slot.c - osmem_slab_is_slot says yes just to the starts of carved
+ * slots, and the number of a slot is right, for all classes and all places.
  *
  * One run looks at one class and place. How much is carved is the choice of
  * the checker's; a machine tries what changes the answer: the slots up to the
@@ -10,8 +10,8 @@
  * A quick run looks at the places around slots alone.
  *
  * fault: slab.c s|osmem_is_power_of_two(size) + 1;|1;|
- * fault: slab.c s|osmem_is_power_of_two(size) + 1;|osmem_is_power_of_two(size);|
- * fault: slab.c s|slots \* (s->size \* s->magic)|(slots + 1) * (s->size * s->magic)|
+ * fault: slab.c s|power_of_two(size) + 1;|power_of_two(size);|
+ * fault: slab.c s|slots \* (s->size|(slots + 1) * (s->size|
  * fault: slab.h s|offset \* s->magic <$|offset * s->magic <=|
  * values: CLASS 0 79
  * cbmc: --unwind 40 --slice-formula --no-standard-checks
