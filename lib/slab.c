@@ -240,10 +240,14 @@ void osmem_slab_delete(struct osmem_slab *s)
 /* --- taking and putting --- */
 
 /* used is the holder's to write; more may be negative. */
+static void slab_set_used(struct osmem_slab *s, uint32_t used)
+{
+	atomic_store_explicit(&s->used, used, memory_order_relaxed);
+}
+
 static void slab_count_used(struct osmem_slab *s, uint32_t more)
 {
-	atomic_store_explicit(&s->used, osmem_slab_in_use(s) + more,
-			      memory_order_relaxed);
+	slab_set_used(s, osmem_slab_in_use(s) + more);
 }
 
 /* Counted: the pieces below have memory, so one that was free was idle. */
@@ -570,21 +574,25 @@ static uint32_t slab_put_remote(struct osmem_slab *s, uint32_t link)
 bool osmem_slab_collect(struct osmem_slab *s, bool posted)
 {
 	uint32_t old = atomic_load_explicit(&s->remote, memory_order_relaxed);
+	uint32_t used = osmem_slab_in_use(s);
 	uint32_t count;
 	uint32_t link;
 
 	if (!posted && old <= OSMEM_SLAB_POSTED)
 		return false;
-	/* Pairs with the above in both directions. */
+	/*
+	 * Pairs with the above in both directions. Counted before: who frees
+	 * the last slot right after the exchange must see that it is the last.
+	 */
+	do
+		slab_set_used(s, used - (old >> OSMEM_SLAB_COUNT_SHIFT));
 	while (!atomic_compare_exchange_weak_explicit(
 		&s->remote, &old, posted ? 0 : old & OSMEM_SLAB_POSTED,
-		memory_order_acq_rel, memory_order_relaxed))
-		continue;
+		memory_order_acq_rel, memory_order_relaxed));
 	link = old >> OSMEM_SLAB_LINK_SHIFT & OSMEM_SLAB_LINK_MASK;
 	count = old >> OSMEM_SLAB_COUNT_SHIFT;
 	if (count == 0)
 		return false;
-	slab_count_used(s, -count);
 	while (count-- != 0)
 		link = slab_put_remote(s, link);
 	return true;

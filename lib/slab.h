@@ -222,12 +222,13 @@ static inline void osmem_slab_announce(struct osmem_slab *s)
 	atomic_fetch_or_explicit(&s->remote, 0, memory_order_acq_rel);
 }
 
-/* Whether everything that was in use has been freed by others. */
+/*
+ * Whether nothing is in use but what others have freed, or not even that: who
+ * collected it may have left the slab because it was posted.
+ */
 static inline bool osmem_slab_is_ripe(const struct osmem_slab *s)
 {
-	uint32_t waiting = osmem_slab_waiting(s);
-
-	return waiting != 0 && waiting >= osmem_slab_in_use(s);
+	return osmem_slab_waiting(s) >= osmem_slab_in_use(s);
 }
 
 /*

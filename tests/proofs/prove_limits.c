@@ -8,7 +8,7 @@
  * fault: common.h s|return (n + to - 1) & ~(to - 1);|return n \& ~(to - 1);|
  * fault: heap.c s|gap += alignment;|gap += OSMEM_ALIGN;|
  * fault: span.c s|osmem_up(extent, step)|osmem_up(extent, step / 2)|
- * cbmc: --unwind 66 --no-unsigned-overflow-check
+ * cbmc: --unwind 66
  */
 #include "proof.h"
 

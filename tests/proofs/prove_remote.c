@@ -1,0 +1,537 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * prove_remote.c - slots that other threads free, in all orders of three
+ * threads, which free, post, drain, harvest, end, adopt from pools and use
+ * structures again. It includes the files themselves; only locks and the region
+ * are simpler here.
+ *
+ * In the end each slot that was freed is in one list, the others in none, the
+ * counts are right, the slab has one holder and is on its stack just when its
+ * posted bit says so; and when nothing is in use any more, nothing waits.
+ *
+ * fault: thread_slabs.c s|osmem_thread_post(s);|;|
+ * fault: thread_slabs.c s|if (osmem_slab_owner(s) != t)|if (0)|
+ * fault: thread_slabs.c s|s->posted_next = top;|s->posted_next = NULL;|
+ * fault: thread_slabs.c s|while (top != &osmem_thread_closed)|while (1)|
+ * fault: thread_slabs.c s|if (atomic_compare_exchange_weak|if (store_always|
+ * fault: thread_slabs.c s|if (osmem_slab_is_ripe(s))|if (0)|
+ * fault: thread_slabs.c s|relaxed) == 0;|relaxed) < 2;|
+ * fault: thread_slabs.c s|memory_order_release,|memory_order_relaxed,|
+ * fault: thread_slabs.c s|memory_order_acquire)|memory_order_relaxed)|
+ * fault: thread_slabs.c s|~(uint32_t)OSMEM_SLAB_POSTED|~0U|
+ * fault: slab.c s|posted ? 0 : old & OSMEM_SLAB_POSTED|0|
+ * fault: slab.c s/ . link . OSMEM_SLAB_POSTED,/ | link,/
+ * fault: slab.c s|while (!atomic_compare_exchange_weak|while (!store_always|
+ * fault: slab.c s|memory_order_acq_rel|memory_order_relaxed|
+ * fault: slab.c s|memory_order_acq_rel|memory_order_release|
+ * fault: slab.c s|memory_order_acq_rel|memory_order_acquire|
+ * fault: slab.c s|used - (old >> OSMEM_SLAB_COUNT_SHIFT)|used|
+ * fault: slab.h s|osmem_slab_waiting(s) >= |osmem_slab_waiting(s) > |
+ * threads: interleave.c
+ * cbmc: none
+ */
+#include "proof.h"
+
+#include "interleave.h"
+
+#include <pthread.h>
+
+/* Locks that the explorer knows. */
+#define OSMEM_LOCK_H
+
+#include "common.h"
+
+struct osmem_lock {
+	int word;
+};
+
+static struct osmem_lock osmem_core_lock;
+
+static inline void osmem_lock(struct osmem_lock *lock)
+{
+	interleave_lock(&lock->word);
+}
+
+static inline void osmem_unlock(struct osmem_lock *lock)
+{
+	interleave_unlock(&lock->word);
+}
+
+static inline bool osmem_lock_is_mine(struct osmem_lock *lock)
+{
+	(void)lock;
+	return false;
+}
+
+static inline void osmem_lock_before_fork(struct osmem_lock *lock)
+{
+	(void)lock;
+}
+
+static inline void osmem_lock_after_fork(struct osmem_lock *lock)
+{
+	(void)lock;
+}
+
+/* For faults: an exchange that does not compare. */
+#define store_always_explicit(place, old, value, order, failed) \
+	(atomic_store_explicit(place, value, order), true)
+
+#define pthread_setspecific(key, value) ((void)(key), (void)(value), 0)
+
+#include "slab.c"
+
+#include "thread_slabs.c"
+
+#include "thread_life.c"
+
+#include <stdio.h>
+
+enum { SLOTS = 3, SLABS = 2, THREADS = 2, UNITS = 64 };
+
+static struct osmem_thread owners[THREADS];
+static _Alignas(65536) char memory[UNITS * OSMEM_UNIT];
+static _Alignas(64) char records[UNITS * OSMEM_RECORD];
+static void *heads[UNITS];
+static unsigned int class;
+static uint32_t in_use;
+static uint32_t slab_count;
+static size_t units_taken;
+static struct osmem_slab *slabs[SLABS];
+static uintptr_t *slots[SLOTS]; /* of the slabs in turn */
+
+/* What the threads have done; under no lock, each its own. */
+static struct {
+	bool freed[SLOTS];
+	bool given[SLABS];
+} done;
+
+/* --- what all this stands on --- */
+
+struct osmem_region osmem_region;
+
+size_t osmem_sys_page_size(void)
+{
+	return 4096;
+}
+
+bool osmem_region_take(size_t units, size_t *first)
+{
+	*first = units_taken;
+	units_taken += units;
+	return true;
+}
+
+/* By osmem_slab_delete. */
+void osmem_region_give(size_t first, size_t units)
+{
+	uint32_t i = slabs[0] == osmem_slab_record(first) ? 0 : 1;
+
+	(void)units;
+	proof_claim(!done.given[i] && slabs[i] == osmem_slab_record(first));
+	done.given[i] = true;
+	proof_claim(atomic_load(&slabs[i]->remote) == 0);
+	for (; i < in_use; i += slab_count)
+		proof_claim(done.freed[i]);
+}
+
+void osmem_region_add_idle(ptrdiff_t bytes)
+{
+	(void)bytes;
+}
+
+void osmem_region_add_gone(ptrdiff_t bytes)
+{
+	(void)bytes;
+}
+
+void osmem_region_regret(size_t bytes)
+{
+	(void)bytes;
+}
+
+bool osmem_region_should_purge(void)
+{
+	return false;
+}
+
+bool osmem_region_is_refused(void)
+{
+	return false;
+}
+
+void osmem_thread_cut(struct osmem_thread *t, unsigned int of, ptrdiff_t keep)
+{
+	(void)t;
+	(void)of;
+	(void)keep;
+}
+
+void osmem_thread_set_most(struct osmem_thread *t, unsigned int of,
+			   ptrdiff_t most)
+{
+	(void)t;
+	(void)of;
+	(void)most;
+}
+
+int osmem_sys_map(size_t size, void **start)
+{
+	(void)size;
+	(void)start;
+	proof_claim(!"another structure");
+	return 1;
+}
+
+void osmem_die_failed(int err, const char *call, size_t size, bool fatal)
+{
+	(void)err;
+	(void)call;
+	(void)size;
+	(void)fatal;
+}
+
+void osmem_report_written(const void *slot, size_t size)
+{
+	(void)slot;
+	(void)size;
+	proof_claim(!"a broken link");
+	for (;;)
+		;
+}
+
+/* --- what threads do --- */
+
+/* As osmem_thread_release() does it for a slot of another's. */
+static void release(uint32_t i)
+{
+	struct osmem_slab *slab = slabs[i % slab_count];
+	int duty;
+
+	done.freed[i] = true;
+	duty = osmem_slab_free_remote(slab, slots[i]);
+	proof_claim((duty & OSMEM_SLAB_REPORT) == 0);
+	if (duty & OSMEM_SLAB_POST) {
+		osmem_thread_post(slab);
+		if (osmem_slab_is_ripe(slab))
+			duty |= OSMEM_SLAB_HARVEST;
+	}
+	if (duty & OSMEM_SLAB_HARVEST)
+		osmem_thread_harvest(slab);
+}
+
+static void release_first(void)
+{
+	release(0);
+}
+
+static void release_second(void)
+{
+	release(1);
+}
+
+static void release_third(void)
+{
+	release(2);
+}
+
+static void release_two(void)
+{
+	release(0);
+	release(1);
+}
+
+static void owner_drains(void)
+{
+	osmem_thread_enter(&owners[0]);
+	osmem_thread_drain(&owners[0], false);
+	osmem_thread_leave(&owners[0]);
+}
+
+static void owner_ends(void)
+{
+	thread_exit(&owners[0]);
+}
+
+/* As thread.c does when a bin and the thread's own slabs are empty. */
+static void adopt(struct osmem_thread *t)
+{
+	struct osmem_slab *s;
+
+	osmem_thread_enter(t);
+	osmem_thread_drain(t, false);
+	s = osmem_thread_adopt(t, class);
+	if (s != NULL)
+		osmem_thread_own(t, s);
+	osmem_thread_leave(t);
+}
+
+static void other_adopts(void)
+{
+	adopt(&owners[1]);
+}
+
+/* A thread that begins, with the structure of the one that has ended. */
+static void new_adopts(void)
+{
+	osmem_thread_self = &thread_none;
+	osmem_lock(&osmem_core_lock);
+	if (threads.unused == NULL)
+		threads.unused = &owners[1];
+	osmem_unlock(&osmem_core_lock);
+	adopt(osmem_thread_attach());
+}
+
+static void other_adopts_and_ends(void)
+{
+	adopt(&owners[1]);
+	thread_exit(&owners[1]);
+}
+
+/* --- before and after --- */
+
+/* Of the other classes nothing is used. */
+static void share_owner(struct osmem_thread *t)
+{
+	interleave_share(&t->lock, sizeof(t->lock));
+	interleave_share(&t->partial[class], sizeof(t->partial[class]));
+	interleave_share(&t->full, sizeof(t->full));
+	interleave_share(&t->used[class], sizeof(t->used[class]));
+	interleave_share(&t->idle,
+			 sizeof(*t) - offsetof(struct osmem_thread, idle));
+}
+
+static void share(void)
+{
+	uint32_t i;
+
+	interleave_share(&done, sizeof(done));
+	interleave_share(&threads, sizeof(threads));
+	interleave_share(&osmem_core_lock, sizeof(osmem_core_lock));
+	interleave_share(&thread_pools[class], sizeof(thread_pools[class]));
+	for (i = 0; i < slab_count; i++)
+		interleave_share(slabs[i], sizeof(*slabs[i]));
+	for (i = 0; i < THREADS; i++)
+		share_owner(&owners[i]);
+	for (i = 0; i < in_use; i++)
+		interleave_share(slots[i], 2 * sizeof(uintptr_t));
+}
+
+static void prepare(size_t size, uint32_t count, uint32_t of)
+{
+	void *slot;
+	uint32_t i;
+
+	memset(owners, 0, sizeof(owners));
+	memset(records, 0, sizeof(records));
+	memset(&threads, 0, sizeof(threads));
+	memset(thread_pools, 0, sizeof(thread_pools));
+	memset(&done, 0, sizeof(done));
+	osmem_region.base = memory;
+	osmem_region.records = records;
+	osmem_region.heads = heads;
+	atomic_store(&osmem_region.limit, sizeof(memory));
+	class = osmem_class_of(size);
+	in_use = count;
+	slab_count = of;
+	units_taken = 0;
+	for (i = 0; i < of; i++)
+		slabs[i] = osmem_slab_new(class, &owners[0]);
+	for (i = 0; i < count; i++) {
+		proof_claim(osmem_slab_take(slabs[i % of], &slot + 1, 1) == 1);
+		slots[i] = slot;
+		slots[i][1] = 0;
+	}
+	for (i = 0; i < of; i++)
+		osmem_thread_own(&owners[0], slabs[i]);
+}
+
+static uint32_t number(const uintptr_t *slot)
+{
+	uint32_t i = 0;
+
+	while (i < in_use && slots[i] != slot)
+		i++;
+	return i;
+}
+
+/* Marks the slots of a list of a kind; how many there are. */
+static uint32_t mark_list(struct osmem_slab *slab, uint32_t link,
+			  uint32_t kind, bool *found)
+{
+	uint32_t n = 0;
+
+	for (; link != 0; n++) {
+		uintptr_t *slot = slab_slot(slab, link - 1);
+		uint32_t i = number(slot);
+
+		proof_claim(i == in_use || !found[i]);
+		if (i < in_use)
+			found[i] = true;
+		link = slab_next(slab, slot, kind);
+	}
+	return n;
+}
+
+/* How many of its slots are in use. */
+static uint32_t check_slots(uint32_t which)
+{
+	struct osmem_slab *slab = slabs[which];
+	uint32_t remote = atomic_load(&slab->remote);
+	bool found[SLOTS] = { false };
+	uint32_t left = 0;
+	uint32_t n;
+	uint32_t i;
+
+	for (i = 0; i < OSMEM_SLAB_PIECES; i++)
+		mark_list(slab, slab->lists[i], 0, found);
+	n = mark_list(slab,
+		      remote >> OSMEM_SLAB_LINK_SHIFT & OSMEM_SLAB_LINK_MASK,
+		      SLAB_REMOTE, found);
+	proof_claim(n == remote >> OSMEM_SLAB_COUNT_SHIFT);
+	for (i = which; i < in_use; i += slab_count) {
+		proof_claim(found[i] == done.freed[i]);
+		left += !done.freed[i];
+	}
+	proof_claim(osmem_slab_in_use(slab) == left + n);
+	proof_claim(left != 0 || n == 0);
+	return left;
+}
+
+static int times(const struct osmem_slab *s, const struct osmem_slab *slab)
+{
+	int n = 0;
+
+	for (; s != NULL; s = s->next)
+		n += s == slab;
+	return n;
+}
+
+static int times_posted(struct osmem_thread *t, const struct osmem_slab *slab)
+{
+	struct osmem_slab *s = atomic_load(&t->posted);
+	int n = 0;
+
+	for (; s != NULL && s != &osmem_thread_closed; s = s->posted_next)
+		n += s == slab;
+	return n;
+}
+
+static void check_holder(struct osmem_slab *slab)
+{
+	int holders = times(thread_pools[class].first, slab);
+	bool pooled = holders != 0;
+	int posted = 0;
+	int i;
+
+	for (i = 0; i < THREADS; i++) {
+		struct osmem_thread *t = &owners[i];
+		int n = times(t->partial[class], slab) + times(t->full, slab);
+
+		proof_claim(n == 0 || osmem_slab_owner(slab) == t);
+		holders += n;
+		posted += times_posted(t, slab);
+	}
+	proof_claim(holders == 1);
+	proof_claim(pooled == (osmem_slab_owner(slab) == NULL));
+	proof_claim(atomic_load(&slab->pooled) == (pooled ? class + 1 : 0));
+	proof_claim(posted == (int)(atomic_load(&slab->remote) &
+				    OSMEM_SLAB_POSTED));
+}
+
+static void check_owner(struct osmem_thread *t)
+{
+	size_t used = 0;
+	uint32_t i;
+
+	for (i = 0; i < slab_count; i++)
+		if (!done.given[i] && osmem_slab_owner(slabs[i]) == t)
+			used += osmem_slab_in_use(slabs[i]);
+	proof_claim(t->used[class] == used);
+}
+
+static void finish(void)
+{
+	uint32_t left;
+	uint32_t i;
+
+	for (i = 0; i < THREADS; i++)
+		check_owner(&owners[i]);
+	for (i = 0; i < slab_count; i++) {
+		if (done.given[i]) {
+			proof_claim(times_posted(&owners[0], slabs[i]) +
+					    times_posted(&owners[1],
+							 slabs[i]) ==
+				    0);
+			continue;
+		}
+		left = check_slots(i);
+		check_holder(slabs[i]);
+		/* In a pool nobody would come to look. */
+		proof_claim(left != 0 || osmem_slab_owner(slabs[i]) != NULL);
+	}
+}
+
+/* --- who does what at the same time --- */
+
+static const struct {
+	const char *name;
+	uint32_t slots;
+	uint32_t slabs;
+	size_t quick; /* the largest size of a quick run */
+	void (*thread[3])(void);
+} cases[] = {
+	{ "two free, the owner drains", 3, 1, 16384,
+	  { owner_drains, release_first, release_second } },
+	{ "two free of two slabs, the owner drains", 3, 2, 16384,
+	  { owner_drains, release_first, release_second } },
+	{ "two free of two slabs, the owner ends", 3, 2, 0,
+	  { owner_ends, release_first, release_second } },
+	{ "two free all, the owner sleeps", 3, 1, 16384,
+	  { release_two, release_third, NULL } },
+	{ "one frees all, the owner ends", 1, 1, 16384,
+	  { owner_ends, release_first, NULL } },
+	{ "two free all, the owner has ended", 2, 1, 16384,
+	  { release_first, release_second, NULL } },
+	{ "three free all", 3, 1, 0,
+	  { release_first, release_second, release_third } },
+	{ "two free all, the owner drains", 2, 1, 16,
+	  { owner_drains, release_first, release_second } },
+	{ "two free all, the owner ends", 2, 1, 0,
+	  { owner_ends, release_first, release_second } },
+	{ "two free some, the owner ends", 3, 1, 16,
+	  { owner_ends, release_first, release_second } },
+	{ "one frees all, the owner ends, one adopts", 2, 1, 0,
+	  { owner_ends, release_two, other_adopts } },
+	{ "one frees, the owner ends, one adopts", 2, 1, 16384,
+	  { owner_ends, release_first, other_adopts } },
+	{ "one frees, the owner ends, one adopts with its structure", 3, 1, 16,
+	  { owner_ends, release_two, new_adopts } },
+	{ "one frees all, the owner ends, one adopts and ends", 2, 1, 0,
+	  { owner_ends, release_two, other_adopts_and_ends } },
+};
+
+/* Slots of 16 bytes, and of 16 KiB, whose slabs do not stay with a thread. */
+void proof(void)
+{
+	size_t i;
+	size_t j;
+
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+		for (j = 16; j <= 16384; j *= 1024) {
+			struct interleave what = { .finish = finish };
+
+			if (PROOF_QUICK && j > cases[i].quick)
+				continue;
+			memcpy(what.thread, cases[i].thread,
+			       sizeof(what.thread));
+			prepare(j, cases[i].slots, cases[i].slabs);
+			if (strstr(cases[i].name, "has ended") != NULL)
+				owner_ends();
+			interleave_share(NULL, 0);
+			share();
+			printf("%s, %zu bytes: ", cases[i].name, j);
+			fflush(stdout);
+			printf("%lu states\n", interleave_run(&what));
+		}
+}
