@@ -265,22 +265,40 @@ slab_use(struct osmem_slab *s, uint32_t index, uint32_t counted)
 /* In links of the remote list, so that a slot in both lists is noticed. */
 enum { SLAB_REMOTE = OSMEM_SLAB_LINK_MASK + 1 };
 
+/* The address is in it, above all numbers: no other slot can bear the link. */
+static uintptr_t slab_secret(const struct osmem_slab *s, const uintptr_t *slot)
+{
+	return s->mark ^ (uintptr_t)slot << 16;
+}
+
 static void slab_set_next(const struct osmem_slab *s, uintptr_t *slot,
 			  uint32_t next)
 {
-	slot[0] = s->mark ^ next;
+	slot[0] = slab_secret(s, slot) ^ next;
 }
 
 /* The link of a slot that is free; whoever wrote into it is reported. */
 static inline uint32_t slab_next(const struct osmem_slab *s,
 				 const uintptr_t *slot, uint32_t list)
 {
-	uintptr_t next = slot[0] ^ s->mark ^ list;
+	uintptr_t next = slot[0] ^ slab_secret(s, slot) ^ list;
 
 	if (unlikely(slot[1] != s->mark || next > OSMEM_SLAB_LINK_MASK ||
 		     next * s->size > osmem_slab_carved(s)))
 		osmem_report_written(slot, s->size);
 	return (uint32_t)next;
+}
+
+/*
+ * Whether a slot bears a link of the slab's lists: it was freed twice then, as
+ * who takes it out clears that. In 32 bits what a program leaves in a slot can
+ * look so by chance.
+ */
+static inline bool slab_is_listed(const struct osmem_slab *s,
+				  const uintptr_t *slot)
+{
+	return sizeof(*slot) == 8 &&
+	       (slot[0] ^ slab_secret(s, slot)) <= OSMEM_SLAB_LINK_MASK;
 }
 
 static void slab_link(struct osmem_slab *s, uint32_t index, uint32_t piece)
@@ -296,7 +314,7 @@ slab_put(struct osmem_slab *s, const uintptr_t *slot)
 	uint32_t index = slab_index(s, slot);
 	struct slab_row row = slab_pieces(s, index);
 
-	if (unlikely(slot[1] != s->mark))
+	if (unlikely(slot[1] != s->mark || slab_is_listed(s, slot)))
 		osmem_report_written(slot, s->size);
 	slab_link(s, index, row.first);
 	do {
@@ -329,6 +347,7 @@ static uint32_t slab_take_ready(struct osmem_slab *s, void **end, uint32_t most)
 
 		slab_use(s, index - 1, OSMEM_SLAB_PIECES);
 		index = slab_next(s, slot, 0);
+		slot[0] = 0;
 		*--end = slot;
 		taken++;
 	}
@@ -352,6 +371,8 @@ static uint32_t slab_take_fresh(struct osmem_slab *s, void **end, uint32_t most)
 		if (carved != 0 && s->units == 1)
 			counted = ((carved - 1) >> slab_piece_shift) + 1;
 		slab_use(s, index++, counted);
+		/* A link of a slab that was here before, perhaps. */
+		slot[0] = 0;
 		slot[1] = s->mark;
 		*--end = slot;
 		carved += s->size;
