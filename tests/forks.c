@@ -202,7 +202,7 @@ static void child(unsigned seed)
 	}
 	if (seed % 4 == 0)
 		MUST(front_check() == 0);
-	if (seed % 8 == 1) {
+	if (FRONT_THREADS && seed % 8 == 1) {
 		MUST(pthread_create(&thread, NULL, work_in_child,
 				    (void *)(uintptr_t)seed) == 0);
 		MUST(pthread_join(thread, NULL) == 0);

@@ -62,7 +62,7 @@ struct slot {
 
 struct worker {
 	pthread_t thread;
-	unsigned long seed;
+	uint64_t seed;
 	size_t operations;
 	size_t failures;
 	bool may_fail;
@@ -74,8 +74,8 @@ static _Atomic(unsigned char *) shared[SHARED];
 
 static size_t draw(struct worker *w, size_t limit)
 {
-	w->seed = w->seed * 6364136223846793005UL + 1442695040888963407UL;
-	return (w->seed >> 33) % limit;
+	w->seed = w->seed * UINT64_C(6364136223846793005) + 1;
+	return (size_t)((w->seed >> 33) % limit);
 }
 
 static size_t draw_size(struct worker *w)
