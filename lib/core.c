@@ -138,9 +138,7 @@ void *osmem_core_serve(size_t size)
 
 	if (core_refuses())
 		return NULL;
-	p = osmem_hot_large(size);
-	if (p == NULL)
-		p = core_get(size, OSMEM_ALIGN, OSMEM_MMAP_THRESHOLD, &zero);
+	p = core_get(size, OSMEM_ALIGN, OSMEM_MMAP_THRESHOLD, &zero);
 	if (p != NULL)
 		osmem_check_fill(p, size, OSMEM_FILL_FRESH);
 	osmem_sites_note(p, OSMEM_SITE_ALLOC);
@@ -381,17 +379,14 @@ static int core_move(const char *call, void *ptr, struct osmem_place place,
 		     size_t size, void **out)
 {
 	size_t old = core_size(place);
-	void *p = osmem_hot_small(size);
+	void *p = core_get_grown(place, size);
 
-	if (p == NULL)
-		p = core_get_grown(place, size);
 	if (p == NULL)
 		return ENOMEM;
 	memcpy(p, ptr, old < size ? old : size);
 	osmem_sites_note(ptr, OSMEM_SITE_FREE);
 	osmem_sites_note(p, OSMEM_SITE_ALLOC);
-	if (!osmem_thread_free_to(osmem_thread_mine, ptr) &&
-	    !core_free_slot(ptr)) {
+	if (!core_free_slot(ptr)) {
 		core_enter();
 		core_release(call, core_live(call, ptr));
 	}
@@ -434,18 +429,12 @@ static int core_resize_block(const char *call, void *ptr, size_t size,
 int osmem_core_serve_realloc(const char *call, void *ptr, size_t size,
 			     void **out)
 {
-	struct osmem_place place = {
-		.found = OSMEM_FOUND_LIVE,
-		.slot = ptr,
-		.slot_size = osmem_hot_live(osmem_thread_mine, ptr),
-	};
+	struct osmem_place place = osmem_hot_locate(ptr);
 	bool done;
 	int err;
 
 	if (core_refuses())
 		return ENOMEM;
-	if (unlikely(place.slot_size == 0))
-		place = osmem_hot_locate(ptr);
 	if (likely(place.found == OSMEM_FOUND_LIVE)) {
 		done = osmem_hot_fits(place.slot_size, size);
 	} else {

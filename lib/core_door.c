@@ -36,8 +36,10 @@ static void door_end(void)
 
 void *osmem_core_alloc(size_t size)
 {
-	void *p;
+	void *p = osmem_hot_large(size);
 
+	if (likely(p != NULL))
+		return p;
 	if (unlikely(!osmem_thread_begin()))
 		return osmem_nested_alloc(size, OSMEM_ALIGN);
 	p = osmem_core_serve(size);
@@ -165,10 +167,29 @@ static OSMEM_COLD int door_realloc_nested(const char *call, void *ptr,
 	return 0;
 }
 
+/* From a live slot to another one: the hot path of what grows. */
+static void *door_move(const char *call, void *ptr, size_t size)
+{
+	size_t old = osmem_hot_usable(ptr);
+	void *p = NULL;
+
+	if (likely(old != 0))
+		p = osmem_hot_small(size);
+	if (p == NULL)
+		return NULL;
+	memcpy(p, ptr, old < size ? old : size);
+	if (!osmem_thread_free(ptr))
+		osmem_core_free(call, ptr);
+	return p;
+}
+
 int osmem_core_realloc(const char *call, void *ptr, size_t size, void **out)
 {
 	int err;
 
+	*out = door_move(call, ptr, size);
+	if (likely(*out != NULL))
+		return 0;
 	if (unlikely(osmem_nested_holds(ptr)) ||
 	    unlikely(!osmem_thread_begin()))
 		return door_realloc_nested(call, ptr, size, out);

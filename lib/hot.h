@@ -35,10 +35,10 @@ static inline void *osmem_hot_small(size_t size)
 	return osmem_thread_alloc(size, osmem_hot_none);
 }
 
-/* The same on a slow path, for sizes that the hot path does not know, too. */
+/* The same for sizes that the hot path does not know. */
 static inline void *osmem_hot_large(size_t size)
 {
-	struct osmem_thread *t = osmem_thread_mine;
+	struct osmem_thread *t = osmem_thread_self;
 	unsigned int class;
 	void **top;
 
@@ -57,13 +57,10 @@ static inline void *osmem_hot_aligned(size_t size, size_t alignment)
 	return osmem_hot_small(osmem_class_aligned(size, alignment));
 }
 
-/*
- * The size of a live slot of any thread's, by what t knows of the region; 0 when
- * it takes more to know, or the slab is torn, as all are while the door is shut.
- */
-static inline size_t osmem_hot_live(const struct osmem_thread *t,
-				    const void *ptr)
+/* The size of a live slot, anybody's; 0 when it takes more to know. */
+static inline size_t osmem_hot_usable(const void *ptr)
 {
+	const struct osmem_thread *t = osmem_thread_self;
 	size_t offset = (uintptr_t)ptr - t->base;
 	const struct osmem_slab *s;
 	uintptr_t owner;
@@ -71,10 +68,11 @@ static inline size_t osmem_hot_live(const struct osmem_thread *t,
 	if (unlikely(offset >= t->limit))
 		return 0;
 	s = t->heads[offset >> OSMEM_UNIT_SHIFT];
+	/* Whose slab is nobody's or torn, may have slots that are gone. */
 	owner = atomic_load_explicit(&s->owner, memory_order_relaxed);
 	if (unlikely(owner == 0 || (owner & OSMEM_SLAB_TORN) != 0) ||
 	    unlikely(!osmem_slab_is_slot(s, ptr)) ||
-	    ((const uintptr_t *)ptr)[1] == s->mark)
+	    unlikely(((const uintptr_t *)ptr)[1] == s->mark))
 		return 0;
 	return s->size;
 }
@@ -90,7 +88,7 @@ static inline bool osmem_hot_fits(size_t slot, size_t size)
 
 static inline bool osmem_hot_keeps(const void *ptr, size_t size)
 {
-	return osmem_hot_fits(osmem_hot_live(osmem_thread_self, ptr), size);
+	return osmem_hot_fits(osmem_hot_usable(ptr), size);
 }
 
 /* What ptr is in the slabs; NOTHING when it is in none. No lock. */

@@ -529,7 +529,8 @@ static bool region_purge_one(size_t most)
 	size_t count, units;
 	bool purged;
 
-	if (osmem_region_is_refused() || !region_take_dirty(most, &from, &count))
+	if (osmem_region_is_refused() ||
+	    !region_take_dirty(most, &from, &count))
 		return false;
 	first = from;
 	units = count;

@@ -72,6 +72,26 @@ START_TEST(every_power_of_two_has_a_class)
 }
 END_TEST
 
+/* And it is the first that holds the size and has the alignment. */
+START_TEST(aligned_sizes_find_the_first_class)
+{
+	size_t alignment;
+	size_t size;
+	unsigned int class;
+
+	for (alignment = 8; alignment <= OSMEM_UNIT; alignment *= 2)
+		for (size = 1; size <= OSMEM_CLASS_LARGEST;
+		     size += 1 + size / 100) {
+			class = osmem_class_of(size);
+			while (osmem_class_size(class) % alignment != 0)
+				class++;
+			ck_assert_uint_eq(osmem_class_of(osmem_class_aligned(
+						  size, alignment)),
+					  class);
+		}
+}
+END_TEST
+
 /* The fast path reads the class of a size rounded up to 16. */
 START_TEST(the_threads_table_is_exact)
 {
@@ -109,6 +129,7 @@ int main(void)
 	tcase_add_test(tcase, waste_is_bounded);
 	tcase_add_test(tcase, slots_are_multiples_of_16);
 	tcase_add_test(tcase, every_power_of_two_has_a_class);
+	tcase_add_test(tcase, aligned_sizes_find_the_first_class);
 	tcase_add_test(tcase, the_threads_table_is_exact);
 	tcase_add_test(tcase, as_many_classes_as_configured);
 	suite_add_tcase(suite, tcase);
