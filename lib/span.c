@@ -191,11 +191,13 @@ static bool span_take_stuck(size_t size, struct osmem_span *span)
 
 static bool span_take_kept(size_t least, size_t most, struct osmem_span *span)
 {
+	size_t page = osmem_sys_page_size();
 	struct span_kept *k;
 
 	if (!osmem_span_is_cached())
 		return false;
-	k = span_fit(osmem_up(least, osmem_sys_page_size()), most);
+	/* What is kept is whole pages, which may be large. */
+	k = span_fit(osmem_up(least, page), osmem_up(most, page));
 	if (k == NULL)
 		return false;
 	*span = (struct osmem_span){ .start = k->start,
