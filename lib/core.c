@@ -20,6 +20,7 @@
 #include "region.h"
 #include "sites.h"
 #include "thread.h"
+#include "watch.h"
 
 #include <errno.h>
 #include <string.h>
@@ -30,9 +31,28 @@ static bool core_too_large(size_t size)
 	return size > PTRDIFF_MAX;
 }
 
+static size_t core_up(size_t size)
+{
+	return osmem_up(size + osmem_watch_gap(), OSMEM_ALIGN);
+}
+
 static size_t core_total(size_t size)
 {
-	return osmem_up(size, OSMEM_ALIGN) + OSMEM_META;
+	return core_up(size) + OSMEM_META;
+}
+
+/* A new block, for whoever watches; slots are not for them. */
+static void core_show(void *p, size_t size, bool zero)
+{
+	if (osmem_watch_is_on() && p != NULL && !osmem_region_holds(p))
+		osmem_watch_alloc(p, osmem_block_of(p)->size, size, zero);
+}
+
+static void core_hide(struct block_meta *b)
+{
+	if (osmem_watch_is_on())
+		osmem_watch_free(osmem_block_payload(b), b->size,
+				 b->status == OSMEM_MAPPED);
 }
 
 static void core_leave(void)
@@ -78,7 +98,7 @@ static void *core_span(struct osmem_span span, size_t size, size_t alignment)
 	struct block_meta *b;
 
 	core_enter();
-	b = osmem_mapped_enter(span, osmem_up(size, OSMEM_ALIGN), alignment);
+	b = osmem_mapped_enter(span, core_up(size), alignment);
 	core_leave();
 	if (b == NULL) {
 		osmem_span_unmap(span);
@@ -121,9 +141,9 @@ static void *core_get(size_t size, size_t alignment, size_t threshold,
 		return core_map(size, alignment, zero);
 	core_enter();
 	if (extra == 0)
-		b = osmem_heap_alloc(osmem_up(size, OSMEM_ALIGN));
+		b = osmem_heap_alloc(core_up(size));
 	else
-		b = osmem_heap_alloc_aligned(osmem_up(size, OSMEM_ALIGN),
+		b = osmem_heap_alloc_aligned(core_up(size),
 					     alignment);
 	core_leave();
 	if (b == NULL)
@@ -139,6 +159,7 @@ void *osmem_core_serve(size_t size)
 	if (core_refuses())
 		return NULL;
 	p = core_get(size, OSMEM_ALIGN, OSMEM_MMAP_THRESHOLD, &zero);
+	core_show(p, size, false);
 	if (p != NULL)
 		osmem_check_fill(p, size, OSMEM_FILL_FRESH);
 	osmem_sites_note(p, OSMEM_SITE_ALLOC);
@@ -159,6 +180,7 @@ void *osmem_core_serve_zero(size_t size)
 		p = core_map(size, OSMEM_ALIGN, &zero);
 	else
 		p = core_get(size, OSMEM_ALIGN, threshold, &zero);
+	core_show(p, size, zero);
 	if (p != NULL && !zero)
 		memset(p, 0, size);
 	osmem_sites_note(p, OSMEM_SITE_ALLOC);
@@ -175,6 +197,7 @@ void *osmem_core_serve_aligned(size_t size, size_t alignment)
 	if (alignment < OSMEM_ALIGN)
 		alignment = OSMEM_ALIGN;
 	p = core_get(size, alignment, OSMEM_MMAP_THRESHOLD, &zero);
+	core_show(p, size, false);
 	if (p != NULL)
 		osmem_check_fill(p, size, OSMEM_FILL_FRESH);
 	osmem_sites_note(p, OSMEM_SITE_ALLOC);
@@ -216,7 +239,12 @@ static struct osmem_place core_live(const char *call, const void *ptr)
 
 static size_t core_size(struct osmem_place place)
 {
-	return place.slot != NULL ? place.slot_size : place.block->size;
+	if (place.slot != NULL)
+		return place.slot_size;
+	if (osmem_watch_is_on())
+		return osmem_watch_size(osmem_block_payload(place.block),
+					place.block->size);
+	return place.block->size;
 }
 
 void osmem_core_misuse(const char *call, const void *ptr)
@@ -260,9 +288,11 @@ static void core_release(const char *call, struct osmem_place place)
 		core_leave();
 		core_release_slot(call, place);
 	} else if (place.block->status == OSMEM_USED) {
+		core_hide(place.block);
 		osmem_heap_free(place.block);
 		core_leave();
 	} else {
+		core_hide(place.block);
 		span = osmem_mapped_leave(place.block);
 		core_leave();
 		osmem_span_unmap(span);
@@ -291,7 +321,9 @@ void osmem_core_serve_free(const char *call, void *ptr)
 	core_enter();
 	b = osmem_heap_live(ptr);
 	if (likely(b != NULL)) {
-		osmem_check_fill(ptr, b->size, OSMEM_FILL_FREED);
+		osmem_check_fill(ptr, b->size - osmem_watch_gap(),
+				 OSMEM_FILL_FREED);
+		core_hide(b);
 		osmem_heap_free(b);
 		core_leave();
 		return;
@@ -316,7 +348,7 @@ static bool core_was_asked(struct osmem_place place, size_t alignment,
 	if (place.slot != NULL)
 		return osmem_hot_fits(place.slot_size, asked) ||
 		       place.slot_size <= osmem_hot_size(most, alignment);
-	return place.block->size <= most + OSMEM_META ||
+	return core_size(place) <= most + OSMEM_META ||
 	       osmem_heap_is_swollen(place.block);
 }
 
@@ -383,6 +415,7 @@ static int core_move(const char *call, void *ptr, struct osmem_place place,
 
 	if (p == NULL)
 		return ENOMEM;
+	core_show(p, size, false);
 	memcpy(p, ptr, old < size ? old : size);
 	osmem_sites_note(ptr, OSMEM_SITE_FREE);
 	osmem_sites_note(p, OSMEM_SITE_ALLOC);
@@ -399,12 +432,13 @@ static bool core_resize(struct osmem_place place, size_t size)
 {
 	struct block_meta *b = place.block;
 
-	if (core_too_large(size) || b->status != OSMEM_USED)
+	if (core_too_large(size) || b->status != OSMEM_USED ||
+	    osmem_watch_is_on())
 		return false;
-	if (osmem_up(size, OSMEM_ALIGN) > b->size &&
+	if (core_up(size) > b->size &&
 	    core_total(size) >= OSMEM_MMAP_THRESHOLD)
 		return false;
-	return osmem_heap_resize(b, osmem_up(size, OSMEM_ALIGN));
+	return osmem_heap_resize(b, core_up(size));
 }
 
 /* Locates and resizes, or not. 0 or EINVAL. */
@@ -442,9 +476,10 @@ int osmem_core_serve_realloc(const char *call, void *ptr, size_t size,
 		if (err != 0)
 			return err;
 		if (!done && place.slot == NULL && !core_too_large(size) &&
-		    place.block->status == OSMEM_MAPPED)
+		    place.block->status == OSMEM_MAPPED &&
+		    !osmem_watch_is_on())
 			done = osmem_mapped_resize(place.block,
-						   osmem_up(size, OSMEM_ALIGN));
+						   core_up(size));
 	}
 	if (!done)
 		return core_move(call, ptr, place, size, out);

@@ -15,6 +15,7 @@
 #include "heap_state.h"
 #include "stretch.h"
 #include "sys.h"
+#include "watch.h"
 
 OSMEM_VAR_DEFINED struct osmem_heap_state osmem_heap;
 
@@ -115,6 +116,8 @@ static struct block_meta *heap_insert(struct block_meta *b, char *at,
 {
 	struct block_meta *rest = (struct block_meta *)at;
 
+	if (osmem_watch_is_on())
+		osmem_watch_take(rest, OSMEM_META);
 	rest->prev = b;
 	rest->next = b->next;
 	osmem_block_set(rest, size, OSMEM_FREE);

@@ -18,6 +18,9 @@
 #include "stretch.h"
 #include "sys.h"
 #include "thread.h"
+#include "watch.h"
+
+#include <osmem.h>
 
 #include <pthread.h>
 
@@ -87,6 +90,14 @@ static void init_read_options(void)
 	init_read_rule();
 }
 
+/* Whoever watches sees all blocks, if nobody has chosen another mode. */
+static void init_watch(void)
+{
+	if (!OSMEM_IS_REPLACEMENT && osmem_watch_exists() &&
+	    osmem_options_imply(OSMEM_OPT_MODE, OS_MODE_EXACT))
+		osmem_watch_on = true;
+}
+
 void osmem_init_now(void)
 {
 	osmem_lock(&init_lock);
@@ -99,6 +110,7 @@ void osmem_init_now(void)
 		osmem_stretch_init();
 		osmem_init_apply_options();
 		init_read_options();
+		init_watch();
 		atomic_store_explicit(&osmem_init_done, true,
 				      memory_order_release);
 	}

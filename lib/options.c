@@ -488,6 +488,16 @@ OSMEM_FN int osmem_options_set_rule(const char *text)
 	return 0;
 }
 
+OSMEM_FN bool osmem_options_imply(enum osmem_option which, int value)
+{
+	enum options_origin origin = (enum options_origin)options_origins[which];
+
+	if (origin != OPTIONS_DEFAULT && origin != OPTIONS_CONFIGURE)
+		return false;
+	options_store(which, value, origin);
+	return true;
+}
+
 static const char *options_has(int what)
 {
 	return what ? "yes" : "no";

@@ -54,6 +54,9 @@ OSMEM_FN void osmem_options_parse(const char *text);
  */
 OSMEM_FN int osmem_options_set(enum osmem_option which, int value);
 
+/* Sets what nobody has chosen: whether that is so. */
+OSMEM_FN bool osmem_options_imply(enum osmem_option which, int value);
+
 /*
  * The rule of the option fail, and setting it from code; its origin becomes
  * "os_set_fault". 0, or EINVAL for a text that is no rule.

@@ -19,6 +19,8 @@
 
 #include "options.c"
 
+#include "watch.c"
+
 #include "stats.c"
 
 #include "nested.c"
