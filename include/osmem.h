@@ -115,7 +115,8 @@ enum os_mallopt_param {
 	OS_M_GROW_AFTER = 8,  /* grow_after: growths until growth is chunked */
 	OS_M_CACHE_AFTER = 9, /* cache_after: unmaps until mappings are kept */
 	OS_M_FOREIGN = 10, /* foreign: an enum os_foreign */
-	OS_M_SITES = 11 /* sites: record where blocks come from, for reports */
+	OS_M_SITES = 11, /* sites: record where blocks come from, for reports */
+	OS_M_HARDEN = 12 /* harden: hardened slabs; before any allocation */
 };
 
 enum os_mode { OS_MODE_EXACT = 0, OS_MODE_AUTO = 1, OS_MODE_FAST = 2 };

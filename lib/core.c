@@ -10,6 +10,7 @@
 
 #include "check.h"
 #include "fault.h"
+#include "hard.h"
 #include "heap.h"
 #include "hot.h"
 #include "init.h"
@@ -69,7 +70,7 @@ static void core_tick(void)
 	if (likely(every == 0) || ++calls < every)
 		return;
 	calls = 0;
-	if (osmem_heap_check() + osmem_mapped_check() == 0)
+	if (osmem_heap_check() + osmem_mapped_check() + osmem_hard_check() == 0)
 		return;
 	core_leave();
 	osmem_thread_end();
@@ -122,6 +123,21 @@ static void *core_map(size_t size, size_t alignment, bool *zero)
 	return core_span(span, size, alignment);
 }
 
+static __attribute__((noinline)) void *core_get_hard(size_t size,
+						    size_t alignment,
+						    bool *zero)
+{
+	void *p;
+
+	if (unlikely(osmem_option(OSMEM_OPT_CHECK) != 0)) {
+		core_enter();
+		core_leave();
+	}
+	p = osmem_hard_alloc(size, alignment);
+	*zero = p != NULL;
+	return p;
+}
+
 /* A slab if its class is hot, else rules 7, 8, 10, 13, 24 and 28. */
 static void *core_get(size_t size, size_t alignment, size_t threshold,
 		      bool *zero)
@@ -134,7 +150,10 @@ static void *core_get(size_t size, size_t alignment, size_t threshold,
 	if (core_too_large(size) || extra > SIZE_MAX - core_total(size))
 		return NULL;
 	osmem_init();
-	slot = osmem_hot_alloc(size, alignment);
+	if (unlikely(osmem_hard_is_on()))
+		slot = core_get_hard(size, alignment, zero);
+	else
+		slot = osmem_hot_alloc(size, alignment);
 	if (slot != NULL)
 		return slot;
 	if (core_total(size) + extra >= threshold)
@@ -160,7 +179,7 @@ void *osmem_core_serve(size_t size)
 		return NULL;
 	p = core_get(size, OSMEM_ALIGN, OSMEM_MMAP_THRESHOLD, &zero);
 	core_show(p, size, false);
-	if (p != NULL)
+	if (p != NULL && !zero)
 		osmem_check_fill(p, size, OSMEM_FILL_FRESH);
 	osmem_sites_note(p, OSMEM_SITE_ALLOC);
 	return p;
@@ -176,7 +195,8 @@ void *osmem_core_serve_zero(size_t size)
 	if (core_refuses())
 		return NULL;
 	/* The kernel clears the pages of a mapping when they are used. */
-	if (!core_too_large(size) && core_total(size) >= OSMEM_MMAP_THRESHOLD)
+	if (!core_too_large(size) && !osmem_hard_is_on() &&
+	    core_total(size) >= OSMEM_MMAP_THRESHOLD)
 		p = core_map(size, OSMEM_ALIGN, &zero);
 	else
 		p = core_get(size, OSMEM_ALIGN, threshold, &zero);
@@ -198,7 +218,7 @@ void *osmem_core_serve_aligned(size_t size, size_t alignment)
 		alignment = OSMEM_ALIGN;
 	p = core_get(size, alignment, OSMEM_MMAP_THRESHOLD, &zero);
 	core_show(p, size, false);
-	if (p != NULL)
+	if (p != NULL && !zero)
 		osmem_check_fill(p, size, OSMEM_FILL_FRESH);
 	osmem_sites_note(p, OSMEM_SITE_ALLOC);
 	return p;
@@ -216,6 +236,8 @@ static struct osmem_place core_locate(const void *ptr)
 	place = osmem_heap_locate(ptr);
 	if (place.found == OSMEM_FOUND_NOTHING)
 		place = osmem_mapped_locate(ptr);
+	if (place.found == OSMEM_FOUND_NOTHING)
+		place = osmem_hard_locate(ptr, true);
 	return place;
 }
 
@@ -261,6 +283,9 @@ size_t osmem_core_serve_usable(const char *call, const void *ptr)
 
 	if (place.found == OSMEM_FOUND_LIVE)
 		return place.slot_size;
+	place = osmem_hard_locate(ptr, false);
+	if (place.found == OSMEM_FOUND_LIVE)
+		return osmem_hard_usable(call, place);
 	core_enter();
 	place = core_live(call, ptr);
 	size = core_is_live(place) ? core_size(place) : 0;
@@ -308,12 +333,24 @@ static bool core_free_slot(void *ptr)
 	return osmem_thread_release(osmem_slab_of(ptr), ptr);
 }
 
+static __attribute__((noinline)) bool core_free_hard(const char *call,
+						      void *ptr)
+{
+	if (unlikely(osmem_option(OSMEM_OPT_CHECK) != 0)) {
+		core_enter();
+		core_leave();
+	}
+	return osmem_hard_free(call, ptr);
+}
+
 void osmem_core_serve_free(const char *call, void *ptr)
 {
 	struct osmem_place place;
 	struct block_meta *b;
 
 	osmem_sites_note(ptr, OSMEM_SITE_FREE);
+	if (unlikely(osmem_hard_is_used()) && core_free_hard(call, ptr))
+		return;
 	/* Most of the time of a free is waiting for the header. */
 	__builtin_prefetch(osmem_block_of(ptr), 1);
 	if (core_free_slot(ptr))
@@ -352,13 +389,34 @@ static bool core_was_asked(struct osmem_place place, size_t alignment,
 	       osmem_heap_is_swollen(place.block);
 }
 
+/* Here the size that was asked for is known, and the alignment. */
+static OSMEM_COLD void core_free_hard_sized(const char *call,
+					    struct osmem_place place,
+					    size_t alignment, size_t asked,
+					    size_t step)
+{
+	void *p = (void *)(uintptr_t)place.slot;
+	size_t most = step > OSMEM_ALIGN ? osmem_up(asked, step) : asked;
+
+	if (place.slot_size < asked || place.slot_size > most ||
+	    (alignment != 0 && !osmem_hard_is_aligned(place, alignment)))
+		osmem_report_size(call, p, alignment, asked, place.slot_size);
+	osmem_hard_free(call, p);
+}
+
 void osmem_core_serve_free_sized(const char *call, void *ptr, size_t alignment,
 				 size_t asked, size_t step)
 {
-	struct osmem_place place = osmem_hot_locate(ptr);
-	bool is_slot = place.found == OSMEM_FOUND_LIVE;
+	struct osmem_place place = osmem_hard_locate(ptr, false);
+	bool is_slot;
 
 	osmem_sites_note(ptr, OSMEM_SITE_FREE);
+	if (unlikely(place.found == OSMEM_FOUND_LIVE)) {
+		core_free_hard_sized(call, place, alignment, asked, step);
+		return;
+	}
+	place = osmem_hot_locate(ptr);
+	is_slot = place.found == OSMEM_FOUND_LIVE;
 	if (!is_slot) {
 		core_enter();
 		place = core_live(call, ptr);
@@ -396,7 +454,14 @@ static void *core_get_grown(struct osmem_place place, size_t size)
 	bool zero;
 	void *p;
 
-	if (core_is_growing(place, size) && !core_too_large(size) &&
+	if (unlikely(osmem_hard_is_on()) && !core_too_large(size) &&
+	    size > place.slot_size) {
+		p = osmem_hard_alloc_grown(place.slot_size, size);
+		if (p != NULL)
+			return p;
+	}
+	if (!osmem_hard_is_on() && core_is_growing(place, size) &&
+	    !core_too_large(size) &&
 	    osmem_span_is_cached() &&
 	    osmem_span_map_ahead(core_total(size), &span)) {
 		p = core_span(span, size, OSMEM_ALIGN);
@@ -419,6 +484,10 @@ static int core_move(const char *call, void *ptr, struct osmem_place place,
 	memcpy(p, ptr, old < size ? old : size);
 	osmem_sites_note(ptr, OSMEM_SITE_FREE);
 	osmem_sites_note(p, OSMEM_SITE_ALLOC);
+	if (osmem_hard_is_used() && core_free_hard(call, ptr)) {
+		*out = p;
+		return 0;
+	}
 	if (!core_free_slot(ptr)) {
 		core_enter();
 		core_release(call, core_live(call, ptr));
@@ -464,6 +533,7 @@ int osmem_core_serve_realloc(const char *call, void *ptr, size_t size,
 			     void **out)
 {
 	struct osmem_place place = osmem_hot_locate(ptr);
+	struct osmem_place hard = osmem_hard_locate(ptr, false);
 	bool done;
 	int err;
 
@@ -471,6 +541,9 @@ int osmem_core_serve_realloc(const char *call, void *ptr, size_t size,
 		return ENOMEM;
 	if (likely(place.found == OSMEM_FOUND_LIVE)) {
 		done = osmem_hot_fits(place.slot_size, size);
+	} else if (hard.found == OSMEM_FOUND_LIVE) {
+		place = hard;
+		done = osmem_hard_resize(call, place, size);
 	} else {
 		err = core_resize_block(call, ptr, size, &place, &done);
 		if (err != 0)
@@ -495,6 +568,7 @@ bool osmem_core_serve_trim(size_t pad)
 	any = osmem_heap_trim(pad);
 	core_leave();
 	any |= osmem_span_trim();
+	any |= osmem_hard_trim();
 	return osmem_thread_trim(true) || any;
 }
 
@@ -505,7 +579,7 @@ bool osmem_core_has_started(void)
 	core_enter();
 	started = osmem_heap_first() != NULL ||
 		  osmem_span_totals().maps != 0 ||
-		  osmem_region_totals().committed != 0;
+		  osmem_region_totals().committed != 0 || osmem_hard_is_used();
 	core_leave();
 	return started;
 }

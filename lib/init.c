@@ -11,6 +11,7 @@
 #include "block.h"
 #include "die.h"
 #include "fault.h"
+#include "hard.h"
 #include "index.h"
 #include "lock.h"
 #include "options.h"
@@ -135,6 +136,7 @@ static void init_before_fork(void)
 	bool begun = osmem_thread_begin();
 
 	osmem_thread_before_fork();
+	osmem_hard_before_fork();
 	osmem_lock_before_fork(&osmem_core_lock);
 	osmem_lock_before_fork(&osmem_sites_lock);
 	init_end(begun);
@@ -146,6 +148,7 @@ static void init_after_fork_in_parent(void)
 
 	osmem_lock_after_fork(&osmem_sites_lock);
 	osmem_lock_after_fork(&osmem_core_lock);
+	osmem_hard_after_fork(false);
 	osmem_thread_after_fork(false);
 	init_end(begun);
 }
@@ -156,6 +159,7 @@ static void init_after_fork_in_child(void)
 
 	osmem_lock_after_fork(&osmem_sites_lock);
 	osmem_lock_after_fork(&osmem_core_lock);
+	osmem_hard_after_fork(true);
 	osmem_thread_after_fork(true);
 	init_end(begun);
 }
@@ -174,6 +178,9 @@ static __attribute__((constructor(101))) void init_constructor(void)
 	osmem_unlock(&init_lock);
 	if (osmem_option(OSMEM_OPT_SITES) != 0)
 		osmem_init_apply_sites();
+	/* What came before the options leaves slots in bins. */
+	if (osmem_hard_is_on())
+		osmem_thread_shut(true);
 	init_end(begun);
 	if (OSMEM_CONF_THREADS)
 		pthread_atfork(init_before_fork, init_after_fork_in_parent,

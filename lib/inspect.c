@@ -9,6 +9,7 @@
 
 #include "die.h"
 #include "fault.h"
+#include "hard.h"
 #include "heap.h"
 #include "index.h"
 #include "init.h"
@@ -67,6 +68,24 @@ static void inspect_slabs(struct os_stats *stats)
 	}
 }
 
+/* The hardened slabs and mappings, where they belong. Lock. */
+static void inspect_hard(struct os_stats *stats)
+{
+	struct osmem_hard_totals hard = osmem_hard_totals();
+	struct os_block block = { .ptr = NULL };
+
+	stats->slab_bytes += hard.slab_bytes;
+	stats->slab_region_bytes += hard.reserved;
+	while (osmem_hard_above(block.ptr, &block)) {
+		if (block.state != OS_BLOCK_USED)
+			continue;
+		stats->slab_used_blocks++;
+		stats->slab_used_bytes += block.size;
+	}
+	stats->mapped_blocks = hard.map_blocks;
+	stats->mapped_bytes = hard.map_bytes;
+}
+
 void osmem_inspect_stats(struct os_stats *stats)
 {
 	struct osmem_heap_totals heap;
@@ -84,13 +103,14 @@ void osmem_inspect_stats(struct os_stats *stats)
 	stats->table_bytes = osmem_index_bytes();
 	stats->growths = osmem_stretch_growths();
 	inspect_slabs(stats);
+	inspect_hard(stats);
 	inspect_leave(begun);
 	stats->heap_used_blocks = heap.used_blocks;
 	stats->heap_used_bytes = heap.used_bytes;
 	stats->heap_free_blocks = heap.blocks - heap.used_blocks;
 	stats->heap_free_bytes = heap.free_bytes;
-	stats->mapped_blocks = maps.blocks;
-	stats->mapped_bytes = maps.bytes;
+	stats->mapped_blocks += maps.blocks;
+	stats->mapped_bytes += maps.bytes;
 	stats->maps = kept.maps;
 	stats->unmaps = kept.unmaps;
 	stats->failures = osmem_die_failures();
@@ -220,13 +240,20 @@ int osmem_inspect_print(int fd, int format)
 
 /* --- walking and checking --- */
 
-/* The three kinds of blocks, each in address order; an end is NULL. */
+/* The kinds of blocks, each in address order; an end is NULL. */
 struct inspect_cursor {
 	struct block_meta *heap;
 	struct block_meta *map;
 	struct osmem_slab *slab;
 	const char *slot; /* the next of the slab */
+	struct os_block hard;
 };
+
+static void inspect_next_hard(struct inspect_cursor *c)
+{
+	if (!osmem_hard_above(c->hard.ptr, &c->hard))
+		c->hard.ptr = NULL;
+}
 
 /* Moves on to the next slab that has slots, if this one has no more. */
 static void inspect_next_slab(struct inspect_cursor *c)
@@ -239,10 +266,10 @@ static void inspect_next_slab(struct inspect_cursor *c)
 }
 
 static bool inspect_is_first(const void *p, const void *other,
-			     const void *third)
+			     const void *third, const void *fourth)
 {
 	return p != NULL && (other == NULL || p < other) &&
-	       (third == NULL || p < third);
+	       (third == NULL || p < third) && (fourth == NULL || p < fourth);
 }
 
 /* Takes the block of the lowest address; false when there are no more. */
@@ -251,12 +278,16 @@ static bool inspect_next(struct inspect_cursor *c, struct os_block *block)
 	struct block_meta *b = NULL;
 
 	inspect_next_slab(c);
-	if (inspect_is_first(c->heap, c->map, c->slot)) {
+	if (inspect_is_first(c->heap, c->map, c->slot, c->hard.ptr)) {
 		b = c->heap;
 		c->heap = osmem_heap_next(b);
-	} else if (inspect_is_first(c->map, c->heap, c->slot)) {
+	} else if (inspect_is_first(c->map, c->heap, c->slot, c->hard.ptr)) {
 		b = c->map;
 		c->map = osmem_mapped_above(b);
+	} else if (inspect_is_first(c->hard.ptr, c->slot, NULL, NULL)) {
+		*block = c->hard;
+		inspect_next_hard(c);
+		return true;
 	} else if (c->slot != NULL) {
 		block->ptr = c->slot;
 		block->size = c->slab->size;
@@ -287,6 +318,8 @@ int osmem_inspect_walk(int (*fn)(const struct os_block *block, void *arg),
 	cursor.map = osmem_mapped_above(NULL);
 	cursor.slab = osmem_slab_above(NULL);
 	cursor.slot = cursor.slab != NULL ? cursor.slab->start : NULL;
+	cursor.hard.ptr = NULL;
+	inspect_next_hard(&cursor);
 	while (result == 0 && inspect_next(&cursor, &block))
 		result = fn(&block, arg);
 	inspect_leave(begun);
@@ -300,7 +333,7 @@ int osmem_inspect_check(void)
 
 	begun = inspect_enter();
 	faults = osmem_heap_check() + osmem_mapped_check() +
-		 osmem_slab_check();
+		 osmem_slab_check() + osmem_hard_check();
 	inspect_leave(begun);
 	return faults;
 }
@@ -314,6 +347,23 @@ static int inspect_limit(int fd, const char *name, size_t value)
 	return osmem_print(fd, "%s: %zu\n", name, value);
 }
 
+/* How much of it there is: that depends on limits. */
+static int inspect_hardening(int fd)
+{
+	struct osmem_hard_totals hard;
+	const char *what = "off";
+	bool begun = inspect_enter();
+
+	hard = osmem_hard_totals();
+	inspect_leave(begun);
+	if (osmem_hard_is_on())
+		what = hard.refused   ? "no address space for it: block heap "
+					"and its seals only" :
+		       hard.unguarded ? "on, without further guard pages" :
+					"on";
+	return osmem_print(fd, "hardening: %s\n", what);
+}
+
 int osmem_inspect_info(int fd)
 {
 	int result;
@@ -324,6 +374,8 @@ int osmem_inspect_info(int fd)
 	if (err != 0)
 		return err;
 	result = osmem_print(fd, "page size: %zu\n", osmem_init_page_size());
+	if (result >= 0)
+		result = inspect_hardening(fd);
 	if (result >= 0)
 		result = inspect_limit(fd, "address space or data limit",
 				       osmem_sys_space_limit());

@@ -7,6 +7,7 @@
  * must stay in one object, or static programs get libc's malloc beside it.
  */
 #include "core.h"
+#include "hard.h"
 #include "hot.h"
 #include "init.h"
 #include "inspect.h"
@@ -49,10 +50,13 @@ static void *malloc_or_enomem(void *p)
 	return p;
 }
 
-/* A block of no bytes has an address of its own. */
+/*
+ * A block of no bytes has an address of its own: as one of a byte has, or, from
+ * the hardened slabs, one that nobody can touch.
+ */
 static size_t malloc_at_least(size_t size)
 {
-	return size + (size == 0);
+	return size + (size == 0 && !osmem_hard_is_on());
 }
 
 static __attribute__((noinline)) void *malloc_slow(size_t size)
@@ -207,7 +211,7 @@ EXPORT void *pvalloc(size_t size)
 
 	if (size > SIZE_MAX - page)
 		return malloc_or_enomem(NULL);
-	return malloc_aligned(page, osmem_up(malloc_at_least(size), page));
+	return malloc_aligned(page, osmem_up(size + (size == 0), page));
 }
 
 EXPORT void free_sized(void *ptr, size_t size)

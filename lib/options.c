@@ -122,6 +122,8 @@ static const struct options_name options_rules[] = {
 	    OS_FOREIGN_ABORT, "what a pointer that is no block's leads to") \
 	row(OSMEM_OPT_SITES, "sites", options_switch, 0, 1, 0, \
 	    "record where blocks come from, for reports") \
+	row(OSMEM_OPT_HARDEN, "harden", options_switch, 0, 1, \
+	    OSMEM_CONF_HARDEN, "hardened slabs, but in mode exact") \
 	row(OSMEM_OPT_FAIL, "fail", options_rules, 0, 0, 0, \
 	    "which allocations fail")
 /* clang-format on */
@@ -141,6 +143,8 @@ static unsigned char options_origins[OSMEM_OPT_COUNT] = {
 	[OSMEM_OPT_MODE] = OPTIONS_MODE == OPTIONS_MODE_USUAL
 				   ? OPTIONS_DEFAULT
 				   : OPTIONS_CONFIGURE,
+	[OSMEM_OPT_HARDEN] = OSMEM_CONF_HARDEN ? OPTIONS_CONFIGURE
+					       : OPTIONS_DEFAULT,
 };
 
 static struct osmem_fault_rule options_rule = { .text = "no" };

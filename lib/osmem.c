@@ -217,13 +217,14 @@ int os_malloc_trim(size_t pad)
 
 /* Parameters count from 1 in the order of the options. */
 _Static_assert((int)OS_M_MODE == (int)OSMEM_OPT_MODE + 1 &&
-	       (int)OS_M_SITES == (int)OSMEM_OPT_SITES + 1,
+	       (int)OS_M_HARDEN == (int)OSMEM_OPT_HARDEN + 1,
 	       "os_mallopt's parameters are the options");
 
 int os_mallopt(int param, int value)
 {
 	bool begun = osmem_thread_begin();
-	bool late = param == OS_M_MODE && osmem_core_has_started();
+	bool late = (param == OS_M_MODE || param == OS_M_HARDEN) &&
+		    osmem_core_has_started();
 	int err = EINVAL;
 
 	osmem_init();

@@ -47,6 +47,11 @@
 #include "slab.c"
 #include "slab_look.c"
 
+#include "hard.c"
+#include "hard_slabs.c"
+#include "hard_maps.c"
+#include "hard_look.c"
+
 #include "thread.c"
 #include "thread_life.c"
 #include "thread_slabs.c"

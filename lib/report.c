@@ -50,6 +50,14 @@ static const char *report_what(enum osmem_found found)
 		return "invalid pointer: it points inside a block";
 	case OSMEM_FOUND_BROKEN:
 		return "overwritten header: something wrote before this block";
+	case OSMEM_FOUND_OVERRUN:
+		return "overflow: something wrote past the end of this block";
+	case OSMEM_FOUND_UNDERRUN:
+		return "overflow: something wrote before this block, past the "
+		       "end of the one before";
+	case OSMEM_FOUND_WRITTEN:
+		return "write after free: this block is free, and not as it "
+		       "was left";
 	default:
 		return "invalid pointer: no block of this allocator";
 	}
@@ -73,8 +81,11 @@ static struct osmem_report_block report_take_down(struct osmem_place place)
 	} else if (place.slot != NULL) {
 		block.payload = place.slot;
 		block.size = place.slot_size;
-		block.status = place.found == OSMEM_FOUND_FREE ? OSMEM_FREE :
-								 OSMEM_USED;
+		block.status = place.found == OSMEM_FOUND_FREE ||
+					       place.found ==
+						       OSMEM_FOUND_WRITTEN ?
+				       OSMEM_FREE :
+				       OSMEM_USED;
 	}
 	report_let_go();
 	return block;
@@ -219,6 +230,15 @@ void osmem_report_foreign(const char *call, const void *ptr)
 
 	if (report_is_new((uintptr_t)ptr ^ (uintptr_t)call << 7))
 		report_found(call, ptr, none, OSMEM_FOUND_NOTHING, NULL);
+}
+
+void osmem_report_found(struct osmem_place place)
+{
+	struct osmem_report_block block = report_take_down(place);
+
+	osmem_print(2, "%s: %s\n", OSMEM_NAME, report_what(place.found));
+	report_block(block, NULL);
+	osmem_sys_abort();
 }
 
 void osmem_report_size(const char *call, const void *ptr, size_t alignment,

@@ -17,7 +17,10 @@ enum osmem_found {
 	OSMEM_FOUND_FREE,    /* the payload of a free block */
 	OSMEM_FOUND_FORMER,  /* of a block that is part of a free one now */
 	OSMEM_FOUND_INSIDE,  /* somewhere else in the block */
-	OSMEM_FOUND_BROKEN   /* a block whose header was overwritten */
+	OSMEM_FOUND_BROKEN,  /* a block whose header was overwritten */
+	OSMEM_FOUND_OVERRUN, /* what is behind a live block was overwritten */
+	OSMEM_FOUND_UNDERRUN, /* what is before it */
+	OSMEM_FOUND_WRITTEN  /* a free block that was written to */
 };
 
 struct osmem_place {
@@ -55,6 +58,8 @@ OSMEM_FN OSMEM_COLD _Noreturn void osmem_report_pointer_in(
 /* A pointer that is no block's, option foreign=warn: once for each. Returns. */
 OSMEM_FN OSMEM_COLD void osmem_report_foreign(const char *call,
 					      const void *ptr);
+/* What was found while something else was done. Does not return. */
+OSMEM_FN OSMEM_COLD _Noreturn void osmem_report_found(struct osmem_place place);
 
 /* A sized free whose size or alignment does not fit the block. */
 OSMEM_FN OSMEM_COLD _Noreturn void osmem_report_size(const char *call,

@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -153,6 +154,17 @@ static unsigned long sys_milliseconds(clockid_t clock)
 	clock_gettime(clock, &now);
 	return (unsigned long)now.tv_sec * 1000 +
 	       (unsigned long)now.tv_nsec / 1000000;
+}
+
+/* A new mapping in place of the old one: that takes one system call. */
+int osmem_sys_drop(void *start, size_t size)
+{
+	int saved = errno;
+	void *p = mmap(start, size, PROT_NONE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED,
+		       -1, 0);
+
+	return sys_result(p == MAP_FAILED ? -1 : 0, saved);
 }
 
 unsigned long osmem_sys_milliseconds(void)
@@ -312,6 +324,29 @@ void osmem_sys_key(uint64_t key[2])
 unsigned int osmem_sys_process(void)
 {
 	return (unsigned int)getpid();
+}
+
+/* Early at boot, in a sandbox and before Linux 3.17 the clock has to do. */
+void osmem_sys_seed(uint64_t seed[2])
+{
+	uint64_t random[2] = { 0, 0 };
+	struct timespec now = { 0, 0 };
+	int saved = errno;
+
+	osmem_sys_key(seed);
+#ifdef SYS_getrandom
+	if (syscall(SYS_getrandom, random, sizeof(random), GRND_NONBLOCK) ==
+	    (long)sizeof(random)) {
+		seed[0] ^= random[0];
+		seed[1] ^= random[1];
+		errno = saved;
+		return;
+	}
+#endif
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	seed[0] += (uint64_t)now.tv_nsec * UINT64_C(0x9e3779b97f4a7c15);
+	seed[1] += (uint64_t)getpid() * UINT64_C(0xff51afd7ed558ccd);
+	errno = saved;
 }
 
 const char *osmem_sys_getenv(const char *name)

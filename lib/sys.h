@@ -27,6 +27,8 @@ OSMEM_FN int osmem_sys_purge(void *start, size_t size);
 
 /* The pages may be huge ones. Failure is of no account. */
 OSMEM_FN void osmem_sys_allow_huge(void *start, size_t size);
+/* The pages lose their contents, and nobody may touch them any more. */
+OSMEM_FN int osmem_sys_drop(void *start, size_t size);
 
 /* A clock that costs nothing to read and ticks every few milliseconds. */
 OSMEM_FN unsigned long osmem_sys_milliseconds(void);
@@ -91,6 +93,8 @@ OSMEM_FN void osmem_sys_key(uint64_t key[2]);
 
 /* Tells processes from each other; stays as it is with exec. */
 OSMEM_FN unsigned int osmem_sys_process(void);
+/* Numbers that nobody guesses, others with each call, also after a fork. */
+OSMEM_FN void osmem_sys_seed(uint64_t seed[2]);
 
 /* The environment variable, NULL when unset, too early, or setuid. */
 OSMEM_FN const char *osmem_sys_getenv(const char *name);

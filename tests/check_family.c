@@ -346,6 +346,7 @@ START_TEST(mallopt_takes_what_is_in_range)
 		{OS_M_CACHE_AFTER, 1, INT_MAX},
 		{OS_M_FOREIGN, OS_FOREIGN_ABORT, OS_FOREIGN_IGNORE},
 		{OS_M_SITES, 0, 1},
+		{OS_M_HARDEN, 0, 1},
 	};
 	size_t i;
 
@@ -359,7 +360,7 @@ START_TEST(mallopt_takes_what_is_in_range)
 	}
 	refuse(0, 0);
 	refuse(-1, 0);
-	refuse(OS_M_SITES + 1, 1);
+	refuse(OS_M_HARDEN + 1, 1);
 	refuse(INT_MAX, 1);
 	refuse(INT_MIN, 1);
 }
