@@ -447,7 +447,7 @@ END_TEST
 START_TEST(what_is_printed_can_be_read)
 {
 	static const int values[OSMEM_OPT_COUNT] = {
-		2, 1, 0, 2, 77, 1, 9, 8, 7, 1, 1, OSMEM_FAULT_CHANCE};
+		2, 1, 0, 2, 77, 1, 9, 8, 7, 1, 1, 1, OSMEM_FAULT_CHANCE};
 	char text[512] = "";
 	char row[2][64];
 	int fd = new_file();
