@@ -494,7 +494,8 @@ OSMEM_FN int osmem_options_set_rule(const char *text)
 
 OSMEM_FN bool osmem_options_imply(enum osmem_option which, int value)
 {
-	enum options_origin origin = (enum options_origin)options_origins[which];
+	enum options_origin origin =
+		(enum options_origin)options_origins[which];
 
 	if (origin != OPTIONS_DEFAULT && origin != OPTIONS_CONFIGURE)
 		return false;
