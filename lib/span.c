@@ -371,18 +371,29 @@ static bool span_drop_one(struct osmem_span span)
 	return true;
 }
 
+/* Tries again what could not be unmapped. Whether any of it could now. */
+static bool span_drop_stuck(void)
+{
+	struct osmem_span span;
+	bool any = false;
+
+	while (atomic_load_explicit(&spans.count, memory_order_relaxed) != 0) {
+		osmem_lock(&osmem_core_lock);
+		if (!span_take_stuck(1, &span))
+			span.start = NULL;
+		osmem_unlock(&osmem_core_lock);
+		if (span.start == NULL || !span_drop_one(span))
+			break;
+		any = true;
+	}
+	return any;
+}
+
 /* What cannot be unmapped is used again, or goes when the next one can. */
 static void span_drop(struct osmem_span span)
 {
-	bool more = span_drop_one(span);
-
-	while (more && atomic_load_explicit(&spans.count,
-					    memory_order_relaxed) != 0) {
-		osmem_lock(&osmem_core_lock);
-		more = span_take_stuck(1, &span);
-		osmem_unlock(&osmem_core_lock);
-		more = more && span_drop_one(span);
-	}
+	if (span_drop_one(span))
+		span_drop_stuck();
 }
 
 /* Empties an entry into *span. */
@@ -490,8 +501,8 @@ static void span_settle(void)
 
 bool osmem_span_trim(void)
 {
+	bool any = span_drop_stuck();
 	struct span_kept *k;
-	bool any = false;
 
 	osmem_lock(&osmem_core_lock);
 	while ((k = span_surplus(0)) != NULL) {
