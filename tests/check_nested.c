@@ -35,7 +35,7 @@
 #define INTERRUPTED(context) ((uintptr_t)(context)->uc_mcontext.pc)
 #endif
 
-enum { KEPT = 24, THREADS = 4, FAST_PATH = 1024 };
+enum { KEPT = 24, THREADS = 4, FAST_PATH = 512 };
 
 /* What the handlers of a thread keep from one to the next. */
 struct keeper {
@@ -127,10 +127,17 @@ static void handle(struct keeper *k)
 /* What the bins of a thread are on the fast path nobody can say. */
 static bool on_fast_path(const ucontext_t *context)
 {
+	const uintptr_t functions[] = {
+		(uintptr_t)os_malloc, (uintptr_t)os_free, (uintptr_t)os_calloc,
+		(uintptr_t)os_aligned_alloc, (uintptr_t)os_memalign};
 	uintptr_t pc = INTERRUPTED(context);
+	size_t i;
 
-	return pc - (uintptr_t)os_malloc < FAST_PATH ||
-	       pc - (uintptr_t)os_free < FAST_PATH;
+	/* And what is in line in them, or near. */
+	for (i = 0; i < sizeof(functions) / sizeof(functions[0]); i++)
+		if (pc - functions[i] + FAST_PATH < 2 * FAST_PATH)
+			return true;
+	return false;
 }
 
 /* --- after every instruction --- */
