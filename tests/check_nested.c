@@ -7,7 +7,7 @@
  * threads at a high rate. A handler keeps blocks, frees those of handlers
  * before it, and those of the program. Nothing may hang, be lost or be handed
  * out twice, but on the fast path: a handler that finds that it has
- * interrupted os_malloc or os_free themselves lets it be.
+ * interrupted os_malloc, os_free or their like themselves lets it be.
  */
 #include <config.h>
 
