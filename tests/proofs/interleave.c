@@ -374,6 +374,13 @@ void __tsan_func_exit(void)
 {
 }
 
+/* For handlers: here there are none. */
+void __tsan_atomic_signal_fence(int order);
+void __tsan_atomic_signal_fence(int order)
+{
+	(void)order;
+}
+
 /* --- states --- */
 
 /* Where a stack that is not running ends: below it nothing is kept. */

@@ -4,7 +4,7 @@
  * on its way to the heap or to a mapping.
  *
  * fault: core.c s|return size > PTRDIFF_MAX;|return size > SIZE_MAX - 16;|
- * fault: core.c s|OSMEM_ALIGN) + OSMEM_META;|OSMEM_ALIGN) + OSMEM_ALIGN;|
+ * fault: core.c s|core_up(size) + OSMEM_META;|core_up(size) + OSMEM_ALIGN;|
  * fault: common.h s|return (n + to - 1) & ~(to - 1);|return n \& ~(to - 1);|
  * fault: heap.c s|gap += alignment;|gap += OSMEM_ALIGN;|
  * fault: span.c s|osmem_up(extent, step)|osmem_up(extent, step / 2)|
@@ -19,6 +19,7 @@
 #include "core.c"
 
 static size_t size;
+bool osmem_watch_on;
 
 static void prove_total(void)
 {
