@@ -178,7 +178,8 @@ void osmem_thread_set_most(struct osmem_thread *t, unsigned int class,
 
 /*
  * What a bin may hold: more, when it proves too small, but no more than half of
- * what is in use, or a class of few blocks would be kept whole by its bin. Lock.
+ * what is in use, or a class of few blocks would be kept whole by its bin.
+ * Lock.
  */
 static void thread_widen(struct osmem_thread *t, unsigned int class)
 {

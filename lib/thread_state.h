@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * thread_state.h - what the files of thread share, and nobody else sees. All functions need the thread's lock where nothing else is said.
+ * thread_state.h - what the files of thread share, and nobody else sees. All
+ * functions need the thread's lock where nothing else is said.
  */
 #ifndef OSMEM_THREAD_STATE_H
 #define OSMEM_THREAD_STATE_H

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * pages.c - a library to preload, with which pages are PAGE bytes large,
- * which is a power of two: libc tells so, mappings begin at multiples of it, and
- * what is asked for a part of a page is refused, as such a kernel does.
+ * pages.c - a library to preload, with which pages are PAGE bytes large, which
+ * is a power of two: libc tells so, mappings begin at multiples of it, and what
+ * is asked for a part of a page is refused, as such a kernel does.
  *
  * One page of its own for every mapping is asked for and cut off again.
  */
