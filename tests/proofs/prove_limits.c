@@ -57,7 +57,7 @@ static void prove_step(void)
 	proof_claim(step >= size);
 	proof_claim(step % ((size_t)64 << 10) == 0);
 	proof_claim(step - size < ((size_t)64 << 10) ||
-		    (step - size) <= size / 8);
+		    step - size <= size / 4);
 }
 
 void proof(void)
