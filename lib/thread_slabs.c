@@ -17,7 +17,7 @@ enum {
 	/* How many slabs of a pool are looked at for a free slot. */
 	THREAD_ADOPT_TRIES = 8,
 	/* With so much idle memory a thread keeps no slab that is spent. */
-	THREAD_SPENT = 256 * 1024,
+	THREAD_SPENT = 4096 * 1024,
 	/* Idle bytes that a thread need not tell of. */
 	THREAD_UNTOLD = 16 * 1024
 };
