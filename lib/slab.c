@@ -190,6 +190,21 @@ static void slab_set_carved(struct osmem_slab *s, uint32_t slots)
 			      memory_order_relaxed);
 }
 
+/*
+ * Odd, so never a small number or a pointer, and another for each slab that lies
+ * there in turn: the marks of the last one may still stand in what a program
+ * copies without having written it.
+ */
+static uintptr_t slab_new_mark(const char *start)
+{
+	static uintptr_t lives;
+
+	lives += 2;
+	return (((uintptr_t)start ^ osmem_slab_key) + lives) *
+		       (uintptr_t)UINT64_C(0x9e3779b97f4a7c15) |
+	       1;
+}
+
 struct osmem_slab *osmem_slab_new(unsigned int class,
 				  struct osmem_thread *owner)
 {
@@ -203,10 +218,7 @@ struct osmem_slab *osmem_slab_new(unsigned int class,
 	s = osmem_slab_record(first);
 	s->start = osmem_region.base + (first << OSMEM_UNIT_SHIFT);
 	slab_measure(s, class, units);
-	/* Odd, so never a small number or a pointer. */
-	s->mark = ((uintptr_t)s->start ^ osmem_slab_key) *
-			  (uintptr_t)UINT64_C(0x9e3779b97f4a7c15) |
-		  1;
+	s->mark = slab_new_mark(s->start);
 	s->full = false;
 	s->ready = s->idle = 0;
 	s->prev = s->next = s->posted_next = NULL;
@@ -371,8 +383,6 @@ static uint32_t slab_take_fresh(struct osmem_slab *s, void **end, uint32_t most)
 		if (carved != 0 && s->units == 1)
 			counted = ((carved - 1) >> slab_piece_shift) + 1;
 		slab_use(s, index++, counted);
-		/* A link of a slab that was here before, perhaps. */
-		slot[0] = 0;
 		slot[1] = s->mark;
 		*--end = slot;
 		carved += s->size;
