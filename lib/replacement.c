@@ -45,6 +45,7 @@
 #include "mapped.c"
 
 #include "slab.c"
+#include "slab_tear.c"
 #include "slab_look.c"
 
 #include "hard.c"

@@ -6,11 +6,10 @@
  * remote list, which is one atomic word. Must never read a slot that has not
  * been located, nor one whose piece is gone.
  */
-#include "slab.h"
+#include "slab_state.h"
 
 #include "check.h"
 #include "die.h"
-#include "report.h"
 #include "sys.h"
 
 #include <string.h>
@@ -35,8 +34,7 @@ _Static_assert(UINT64_MAX / OSMEM_CLASS_LARGEST >
 /* About so many bytes of fresh slots are handed out at once. */
 enum { SLAB_FRESH = 4096 };
 
-/* The logarithm of a piece of a slab of one unit: pages, 16 of them at most. */
-static unsigned int slab_piece_shift;
+OSMEM_VAR_DEFINED unsigned int osmem_slab_piece_shift;
 
 static size_t slab_units(size_t size)
 {
@@ -64,95 +62,10 @@ struct osmem_slab *osmem_slab_of(const void *p)
 	return s != &osmem_slab_nobody ? s : NULL;
 }
 
-/* --- slots and pieces --- */
-
-/* The number of a slot, by the reciprocal of its size. */
-static uint32_t slab_index(const struct osmem_slab *s, const void *slot)
-{
-	uint32_t offset = (uint32_t)((const char *)slot - s->start);
-
-#ifdef __SIZEOF_INT128__
-	return (uint32_t)((unsigned __int128)offset * s->magic >> 64);
-#else
-	return offset / s->size;
-#endif
-}
-
-static void *slab_slot(const struct osmem_slab *s, uint32_t index)
-{
-	return s->start + (size_t)index * s->size;
-}
-
-/* A row of pieces, or of slots. */
-struct slab_row {
-	uint32_t first;
-	uint32_t last;
-};
-
-/* The pieces that a slot touches. */
-static struct slab_row slab_pieces(const struct osmem_slab *s, uint32_t index)
-{
-	uint32_t offset = index * s->size;
-
-	if (s->units > 1)
-		return (struct slab_row){ index, index };
-	return (struct slab_row){ offset >> slab_piece_shift,
-				  (offset + s->size - 1) >> slab_piece_shift };
-}
-
-/* The slots that touch a piece, carved or not. */
-static struct slab_row slab_slots(const struct osmem_slab *s, uint32_t piece)
-{
-	if (s->units > 1)
-		return (struct slab_row){ piece, piece };
-	return (struct slab_row){
-		(piece << slab_piece_shift) / s->size,
-		(((piece + 1) << slab_piece_shift) - 1) / s->size };
-}
-
-static size_t slab_piece_size(const struct osmem_slab *s)
-{
-	return s->units > 1 ? s->size : (size_t)1 << slab_piece_shift;
-}
-
-static size_t slab_pieces_size(const struct osmem_slab *s, uint32_t pieces)
-{
-	return (size_t)__builtin_popcount(pieces) * slab_piece_size(s);
-}
-
-static uint32_t slab_gone(const struct osmem_slab *s)
-{
-	return atomic_load_explicit(&s->gone, memory_order_relaxed);
-}
-
-static bool slab_is_gone(const struct osmem_slab *s, uint32_t index)
-{
-	struct slab_row row;
-
-	if (likely(slab_gone(s) == 0))
-		return false;
-	row = slab_pieces(s, index);
-	return (slab_gone(s) >> row.first & ((2U << (row.last - row.first)) -
-					     1)) != 0;
-}
-
 bool osmem_slab_is_free(const struct osmem_slab *s, const void *slot)
 {
 	return slab_is_gone(s, slab_index(s, slot)) ||
 	       ((const uintptr_t *)slot)[1] == s->mark;
-}
-
-/* Torn or not: the owner must know by a look at its own name. */
-static void slab_set_gone(struct osmem_slab *s, uint32_t gone)
-{
-	uintptr_t owner = (uintptr_t)osmem_slab_owner(s);
-
-	atomic_store_explicit(&s->gone, gone, memory_order_relaxed);
-	if (owner != 0 &&
-	    (gone != 0 ||
-	     atomic_load_explicit(&osmem_slab_shut, memory_order_relaxed)))
-		owner |= OSMEM_SLAB_TORN;
-	atomic_store_explicit(&s->owner, owner, memory_order_relaxed);
 }
 
 void osmem_slab_set_owner(struct osmem_slab *s, struct osmem_thread *owner)
@@ -172,12 +85,12 @@ static void slab_measure(struct osmem_slab *s, unsigned int class, size_t units)
 	s->magic = UINT64_MAX / size + osmem_is_power_of_two(size) + 1;
 	s->size = (uint32_t)size;
 	s->most = (uint32_t)(units * OSMEM_UNIT / size * size);
-	s->class = (uint8_t)class;
+	s->class = (uint8_t) class;
 	s->units = (uint16_t)units;
 	OSMEM_ASSERT(units == 1 || s->most / s->size <= OSMEM_SLAB_PIECES);
-	while ((size_t)1 << slab_piece_shift < osmem_sys_page_size() ||
-	       OSMEM_UNIT >> slab_piece_shift > OSMEM_SLAB_PIECES)
-		slab_piece_shift++;
+	while ((size_t)1 << osmem_slab_piece_shift < osmem_sys_page_size() ||
+	       OSMEM_UNIT >> osmem_slab_piece_shift > OSMEM_SLAB_PIECES)
+		osmem_slab_piece_shift++;
 }
 
 static void slab_set_carved(struct osmem_slab *s, uint32_t slots)
@@ -191,9 +104,9 @@ static void slab_set_carved(struct osmem_slab *s, uint32_t slots)
 }
 
 /*
- * Odd, so never a small number or a pointer, and another for each slab that lies
- * there in turn: the marks of the last one may still stand in what a program
- * copies without having written it.
+ * Odd, so never a small number or a pointer, and another for each slab that
+ * lies there in turn: the marks of the last one may still stand in what a
+ * program copies without having written it.
  */
 static uintptr_t slab_new_mark(const char *start)
 {
@@ -236,8 +149,8 @@ struct osmem_slab *osmem_slab_new(unsigned int class,
 
 void osmem_slab_delete(struct osmem_slab *s)
 {
-	size_t first = (size_t)(s->start - osmem_region.base) >>
-		       OSMEM_UNIT_SHIFT;
+	size_t first =
+		(size_t)(s->start - osmem_region.base) >> OSMEM_UNIT_SHIFT;
 	size_t i;
 
 	OSMEM_ASSERT(atomic_load(&s->remote) == 0);
@@ -274,33 +187,6 @@ slab_use(struct osmem_slab *s, uint32_t index, uint32_t counted)
 	} while (unlikely(row.first++ != row.last));
 }
 
-/* In links of the remote list, so that a slot in both lists is noticed. */
-enum { SLAB_REMOTE = OSMEM_SLAB_LINK_MASK + 1 };
-
-/* The address is in it, above all numbers: no other slot can bear the link. */
-static uintptr_t slab_secret(const struct osmem_slab *s, const uintptr_t *slot)
-{
-	return s->mark ^ (uintptr_t)slot << 16;
-}
-
-static void slab_set_next(const struct osmem_slab *s, uintptr_t *slot,
-			  uint32_t next)
-{
-	slot[0] = slab_secret(s, slot) ^ next;
-}
-
-/* The link of a slot that is free; whoever wrote into it is reported. */
-static inline uint32_t slab_next(const struct osmem_slab *s,
-				 const uintptr_t *slot, uint32_t list)
-{
-	uintptr_t next = slot[0] ^ slab_secret(s, slot) ^ list;
-
-	if (unlikely(slot[1] != s->mark || next > OSMEM_SLAB_LINK_MASK ||
-		     next * s->size > osmem_slab_carved(s)))
-		osmem_report_written(slot, s->size);
-	return (uint32_t)next;
-}
-
 /*
  * Whether a slot bears a link of the slab's lists: it was freed twice then, as
  * who takes it out clears that. In 32 bits what a program leaves in a slot can
@@ -311,13 +197,6 @@ static inline bool slab_is_listed(const struct osmem_slab *s,
 {
 	return sizeof(*slot) == 8 &&
 	       (slot[0] ^ slab_secret(s, slot)) <= OSMEM_SLAB_LINK_MASK;
-}
-
-static void slab_link(struct osmem_slab *s, uint32_t index, uint32_t piece)
-{
-	slab_set_next(s, slab_slot(s, index), s->lists[piece]);
-	s->lists[piece] = (uint16_t)(index + 1);
-	s->ready |= 1U << piece;
 }
 
 static inline __attribute__((always_inline)) void
@@ -339,8 +218,8 @@ size_t osmem_slab_put(struct osmem_slab *s, void *const *slots, size_t count)
 {
 	size_t n;
 
-	for (n = 0; n < count &&
-		    (uintptr_t)slots[n] - (uintptr_t)s->start < s->most;
+	for (n = 0;
+	     n < count && (uintptr_t)slots[n] - (uintptr_t)s->start < s->most;
 	     n++)
 		slab_put(s, slots[n]);
 	slab_count_used(s, -(uint32_t)n);
@@ -381,7 +260,7 @@ static uint32_t slab_take_fresh(struct osmem_slab *s, void **end, uint32_t most)
 		uint32_t counted = 0;
 
 		if (carved != 0 && s->units == 1)
-			counted = ((carved - 1) >> slab_piece_shift) + 1;
+			counted = ((carved - 1) >> osmem_slab_piece_shift) + 1;
 		slab_use(s, index++, counted);
 		slot[1] = s->mark;
 		*--end = slot;
@@ -389,30 +268,6 @@ static uint32_t slab_take_fresh(struct osmem_slab *s, void **end, uint32_t most)
 	}
 	slab_set_carved(s, index);
 	return taken;
-}
-
-/* Makes the slots of the lowest pieces that are gone ready again. */
-static void slab_restore(struct osmem_slab *s)
-{
-	uint32_t carved = osmem_slab_carved(s) / s->size;
-	uint32_t gone;
-
-	while (s->ready == 0 && (gone = slab_gone(s)) != 0) {
-		uint32_t piece = (uint32_t)__builtin_ctz(gone);
-		struct slab_row row = slab_slots(s, piece);
-
-		slab_set_gone(s, gone & (gone - 1));
-		s->idle++;
-		osmem_region_add_gone(-(ptrdiff_t)slab_piece_size(s));
-		osmem_region_regret(slab_piece_size(s));
-		for (; row.first <= row.last && row.first < carved; row.first++)
-			if (!slab_is_gone(s, row.first)) {
-				((uintptr_t *)slab_slot(s, row.first))[1] =
-					s->mark;
-				slab_link(s, row.first,
-					  slab_pieces(s, row.first).first);
-			}
-	}
 }
 
 bool osmem_slab_has_slots(const struct osmem_slab *s)
@@ -426,7 +281,7 @@ uint32_t osmem_slab_take(struct osmem_slab *s, void **end, uint32_t count)
 	uint32_t taken = 0;
 
 	if (s->ready == 0)
-		slab_restore(s);
+		osmem_slab_restore(s);
 	while (taken < count && s->ready != 0)
 		taken += slab_take_ready(s, end - taken, count - taken);
 	if (taken == 0) {
@@ -437,98 +292,6 @@ uint32_t osmem_slab_take(struct osmem_slab *s, void **end, uint32_t count)
 	}
 	slab_count_used(s, taken);
 	return taken;
-}
-
-/* --- giving pieces back --- */
-
-size_t osmem_slab_idle(const struct osmem_slab *s)
-{
-	return s->idle * slab_piece_size(s);
-}
-
-/* The pieces with memory and without a slot in use. */
-static uint32_t slab_idle_pieces(const struct osmem_slab *s)
-{
-	uint32_t pieces = 0;
-	uint32_t i;
-
-	for (i = 0; i < OSMEM_SLAB_PIECES; i++)
-		if (s->busy[i] == 0 &&
-		    i * slab_piece_size(s) < osmem_slab_carved(s))
-			pieces |= 1U << i;
-	return pieces & ~slab_gone(s);
-}
-
-/* A slot that begins in a piece that stays leaves its list. */
-static void slab_unlink(struct osmem_slab *s, uint32_t index, uint32_t piece)
-{
-	uint32_t at = s->lists[piece] - 1U;
-	uintptr_t *before = NULL;
-
-	while (at != index) {
-		before = slab_slot(s, at);
-		at = slab_next(s, before, 0) - 1;
-	}
-	at = slab_next(s, slab_slot(s, index), 0);
-	if (before != NULL)
-		slab_set_next(s, before, at);
-	else
-		s->lists[piece] = (uint16_t)at;
-	if (s->lists[piece] == 0)
-		s->ready &= ~(1U << piece);
-}
-
-/* What touches the piece leaves the lists, and the piece is gone. */
-static void slab_forget(struct osmem_slab *s, uint32_t piece)
-{
-	uint32_t first = slab_slots(s, piece).first;
-	uint32_t begin = slab_pieces(s, first).first;
-
-	s->lists[piece] = 0;
-	s->ready &= ~(1U << piece);
-	if (begin != piece && first < osmem_slab_carved(s) / s->size &&
-	    !slab_is_gone(s, first))
-		slab_unlink(s, first, begin);
-	slab_set_gone(s, slab_gone(s) | 1U << piece);
-	s->idle--;
-}
-
-/* The whole pages of a row of pieces. */
-static void slab_purge(struct osmem_slab *s, uint32_t first, uint32_t last)
-{
-	size_t page = osmem_sys_page_size();
-	size_t size = slab_piece_size(s);
-	size_t from = osmem_up(first * size, page);
-	size_t to = (last + 1) * size & ~(page - 1);
-
-	if (from < to && !osmem_region_is_refused() &&
-	    KEEP(osmem_sys_purge(s->start + from, to - from), "madvise",
-		 to - from) != 0)
-		osmem_region_set_refused(true);
-}
-
-void osmem_slab_tear(struct osmem_slab *s)
-{
-	uint32_t pieces = slab_idle_pieces(s);
-	uint32_t gone;
-	uint32_t i;
-
-	for (i = 0; i < OSMEM_SLAB_PIECES; i++)
-		if (pieces >> i & 1)
-			slab_forget(s, i);
-	OSMEM_ASSERT(s->idle == 0);
-	osmem_region_add_gone((ptrdiff_t)slab_pieces_size(s, pieces));
-	gone = slab_gone(s);
-	/* With what went before: pages between two slots go with the second. */
-	for (i = 0; i < OSMEM_SLAB_PIECES; i++) {
-		uint32_t first = i;
-		uint32_t met = 0;
-
-		for (; i < OSMEM_SLAB_PIECES && gone >> i & 1; i++)
-			met |= pieces >> i & 1;
-		if (met != 0)
-			slab_purge(s, first, i - 1);
-	}
 }
 
 /* --- remote frees --- */

@@ -37,9 +37,9 @@ enum {
 	THREAD_BINS_PIN = 3 << 18,
 	/* Slots of which a thread with few could keep all in its bin. */
 	THREAD_MIDDLE = 256,
-	THREAD_LARGE = 1024, /* slots of which a few make a page */
+	THREAD_LARGE = 1024,             /* slots of which a few make a page */
 	THREAD_LARGE_BYTES = 384 * 1024, /* of them in all bins */
-	THREAD_LARGE_OWN = 16 * 1024,	 /* of them in a thread's, besides */
+	THREAD_LARGE_OWN = 16 * 1024,    /* of them in a thread's, besides */
 	THREAD_LARGE_STEP = 32 * 1024
 };
 
@@ -52,7 +52,7 @@ void osmem_thread_make_rules(void)
 {
 	unsigned int class;
 
-	for (class = 0; class < OSMEM_CLASSES; class++) {
+	for (class = 0; class < OSMEM_CLASSES; class ++) {
 		size_t size = osmem_class_size(class);
 		size_t most = THREAD_BIN_MOST;
 
@@ -61,8 +61,7 @@ void osmem_thread_make_rules(void)
 		thread_rules[class] = (struct thread_rule){
 			.size = (uint32_t)size,
 			.first = thread_at_least_one(THREAD_BIN_FIRST / size),
-			.most = thread_at_least_one(most / size)
-		};
+			.most = thread_at_least_one(most / size)};
 		if (thread_rules[class].most > THREAD_BIN_SLOTS)
 			thread_rules[class].most = THREAD_BIN_SLOTS;
 	}
@@ -73,8 +72,8 @@ void osmem_thread_make_rules(void)
 /* How many slots of a bin pin no more than its part of what all may pin. */
 static ptrdiff_t thread_bin_least(size_t size)
 {
-	size_t bins = atomic_load_explicit(&thread_bins.bins,
-					   memory_order_relaxed);
+	size_t bins =
+		atomic_load_explicit(&thread_bins.bins, memory_order_relaxed);
 
 	if (size < osmem_sys_page_size())
 		size = osmem_sys_page_size();
@@ -126,7 +125,7 @@ void osmem_thread_make_bins(struct osmem_thread *t)
 	unsigned int class;
 
 	t->spare = (void **)(t + 1);
-	for (class = 0; class < OSMEM_CLASSES; class++)
+	for (class = 0; class < OSMEM_CLASSES; class ++)
 		t->bin[class] = t->top[class] = t->end[class] = t->spare;
 	t->spare++;
 }
@@ -424,8 +423,8 @@ void *osmem_thread_refill(unsigned int class)
 	osmem_thread_leave(t);
 	if (slot == NULL)
 		return NULL;
-	t->limit = atomic_load_explicit(&osmem_region.limit,
-					memory_order_acquire);
+	t->limit =
+		atomic_load_explicit(&osmem_region.limit, memory_order_acquire);
 	slot[1] = 0;
 	return slot;
 }

@@ -38,7 +38,7 @@ struct osmem_thread {
 	void **bin[OSMEM_CLASSES];     /* the NULL */
 	uint16_t space[OSMEM_CLASSES]; /* how many slots have a place */
 	bool wanted[OSMEM_CLASSES];    /* refilled since it was flushed */
-	void **spare;		       /* places that no bin has had yet */
+	void **spare;                  /* places that no bin has had yet */
 	ptrdiff_t large;    /* bytes that bins of large slots may hold */
 	ptrdiff_t promised; /* of these, by all threads' account */
 
@@ -46,10 +46,10 @@ struct osmem_thread {
 	struct osmem_slab *partial[OSMEM_CLASSES];
 	struct osmem_slab *full;
 	size_t used[OSMEM_CLASSES]; /* slots, those in bins included */
-	ptrdiff_t idle;		    /* bytes of pages without a slot in use */
-	ptrdiff_t told;		    /* of these, to the region */
+	ptrdiff_t idle;             /* bytes of pages without a slot in use */
+	ptrdiff_t told;             /* of these, to the region */
 	_Atomic(struct osmem_slab *) posted;
-	struct osmem_thread *next;	/* of all that were ever made */
+	struct osmem_thread *next;      /* of all that were ever made */
 	struct osmem_thread *next_free; /* among those without a thread */
 };
 

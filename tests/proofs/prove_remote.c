@@ -80,6 +80,7 @@ static inline void osmem_lock_after_fork(struct osmem_lock *lock)
 #define pthread_setspecific(key, value) ((void)(key), (void)(value), 0)
 
 #include "slab.c"
+#include "slab_tear.c"
 
 #include "thread_slabs.c"
 

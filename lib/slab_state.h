@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * slab_state.h - slots, pieces and links: what slab.c and slab_tear.c share,
+ * and nobody else sees. The slab is held.
+ */
+#ifndef OSMEM_SLAB_STATE_H
+#define OSMEM_SLAB_STATE_H
+
+#include "slab.h"
+
+#include "report.h"
+
+/* The logarithm of a piece of a slab of one unit: pages, 16 of them at most. */
+OSMEM_VAR unsigned int osmem_slab_piece_shift;
+
+/* --- slots and pieces --- */
+
+/* The number of a slot, by the reciprocal of its size. */
+static inline uint32_t slab_index(const struct osmem_slab *s, const void *slot)
+{
+	uint32_t offset = (uint32_t)((const char *)slot - s->start);
+
+#ifdef __SIZEOF_INT128__
+	return (uint32_t)((unsigned __int128)offset * s->magic >> 64);
+#else
+	return offset / s->size;
+#endif
+}
+
+static inline void *slab_slot(const struct osmem_slab *s, uint32_t index)
+{
+	return s->start + (size_t)index * s->size;
+}
+
+/* A row of pieces, or of slots. */
+struct slab_row {
+	uint32_t first;
+	uint32_t last;
+};
+
+/* The pieces that a slot touches. */
+static inline struct slab_row slab_pieces(const struct osmem_slab *s,
+					  uint32_t index)
+{
+	uint32_t offset = index * s->size;
+
+	if (s->units > 1)
+		return (struct slab_row){index, index};
+	return (struct slab_row){offset >> osmem_slab_piece_shift,
+				 (offset + s->size - 1) >>
+					 osmem_slab_piece_shift};
+}
+
+/* The slots that touch a piece, carved or not. */
+static inline struct slab_row slab_slots(const struct osmem_slab *s,
+					 uint32_t piece)
+{
+	if (s->units > 1)
+		return (struct slab_row){piece, piece};
+	return (struct slab_row){(piece << osmem_slab_piece_shift) / s->size,
+				 (((piece + 1) << osmem_slab_piece_shift) - 1) /
+					 s->size};
+}
+
+static inline size_t slab_piece_size(const struct osmem_slab *s)
+{
+	return s->units > 1 ? s->size : (size_t)1 << osmem_slab_piece_shift;
+}
+
+static inline size_t slab_pieces_size(const struct osmem_slab *s,
+				      uint32_t pieces)
+{
+	return (size_t)__builtin_popcount(pieces) * slab_piece_size(s);
+}
+
+static inline uint32_t slab_gone(const struct osmem_slab *s)
+{
+	return atomic_load_explicit(&s->gone, memory_order_relaxed);
+}
+
+static inline bool slab_is_gone(const struct osmem_slab *s, uint32_t index)
+{
+	struct slab_row row;
+
+	if (likely(slab_gone(s) == 0))
+		return false;
+	row = slab_pieces(s, index);
+	return (slab_gone(s) >> row.first &
+		((2U << (row.last - row.first)) - 1)) != 0;
+}
+
+/* Torn or not: the owner must know by a look at its own name. */
+static inline void slab_set_gone(struct osmem_slab *s, uint32_t gone)
+{
+	uintptr_t owner = (uintptr_t)osmem_slab_owner(s);
+
+	atomic_store_explicit(&s->gone, gone, memory_order_relaxed);
+	if (owner != 0 &&
+	    (gone != 0 ||
+	     atomic_load_explicit(&osmem_slab_shut, memory_order_relaxed)))
+		owner |= OSMEM_SLAB_TORN;
+	atomic_store_explicit(&s->owner, owner, memory_order_relaxed);
+}
+
+/* --- links --- */
+
+/* In links of the remote list, so that a slot in both lists is noticed. */
+enum { SLAB_REMOTE = OSMEM_SLAB_LINK_MASK + 1 };
+
+/* The address is in it, above all numbers: no other slot can bear the link. */
+static inline uintptr_t slab_secret(const struct osmem_slab *s,
+				    const uintptr_t *slot)
+{
+	return s->mark ^ (uintptr_t)slot << 16;
+}
+
+static inline void slab_set_next(const struct osmem_slab *s, uintptr_t *slot,
+				 uint32_t next)
+{
+	slot[0] = slab_secret(s, slot) ^ next;
+}
+
+/* The link of a slot that is free; whoever wrote into it is reported. */
+static inline uint32_t slab_next(const struct osmem_slab *s,
+				 const uintptr_t *slot, uint32_t list)
+{
+	uintptr_t next = slot[0] ^ slab_secret(s, slot) ^ list;
+
+	if (unlikely(slot[1] != s->mark || next > OSMEM_SLAB_LINK_MASK ||
+		     next * s->size > osmem_slab_carved(s)))
+		osmem_report_written(slot, s->size);
+	return (uint32_t)next;
+}
+
+static inline void slab_link(struct osmem_slab *s, uint32_t index,
+			     uint32_t piece)
+{
+	slab_set_next(s, slab_slot(s, index), s->lists[piece]);
+	s->lists[piece] = (uint16_t)(index + 1);
+	s->ready |= 1U << piece;
+}
+
+/* Makes the slots of the lowest pieces that are gone ready again. */
+OSMEM_FN void osmem_slab_restore(struct osmem_slab *s);
+
+#endif

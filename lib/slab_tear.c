@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * slab_tear.c - pieces of slabs go back to the system, and come again.
+ *
+ * The slab is held. Must never read a slot of a piece that is gone.
+ */
+#include "slab_state.h"
+
+#include "check.h"
+#include "die.h"
+#include "sys.h"
+
+size_t osmem_slab_idle(const struct osmem_slab *s)
+{
+	return s->idle * slab_piece_size(s);
+}
+
+/* The pieces with memory and without a slot in use. */
+static uint32_t slab_idle_pieces(const struct osmem_slab *s)
+{
+	uint32_t pieces = 0;
+	uint32_t i;
+
+	for (i = 0; i < OSMEM_SLAB_PIECES; i++)
+		if (s->busy[i] == 0 &&
+		    i * slab_piece_size(s) < osmem_slab_carved(s))
+			pieces |= 1U << i;
+	return pieces & ~slab_gone(s);
+}
+
+/* A slot that begins in a piece that stays leaves its list. */
+static void slab_unlink(struct osmem_slab *s, uint32_t index, uint32_t piece)
+{
+	uint32_t at = s->lists[piece] - 1U;
+	uintptr_t *before = NULL;
+
+	while (at != index) {
+		before = slab_slot(s, at);
+		at = slab_next(s, before, 0) - 1;
+	}
+	at = slab_next(s, slab_slot(s, index), 0);
+	if (before != NULL)
+		slab_set_next(s, before, at);
+	else
+		s->lists[piece] = (uint16_t)at;
+	if (s->lists[piece] == 0)
+		s->ready &= ~(1U << piece);
+}
+
+/* What touches the piece leaves the lists, and the piece is gone. */
+static void slab_forget(struct osmem_slab *s, uint32_t piece)
+{
+	uint32_t first = slab_slots(s, piece).first;
+	uint32_t begin = slab_pieces(s, first).first;
+
+	s->lists[piece] = 0;
+	s->ready &= ~(1U << piece);
+	if (begin != piece && first < osmem_slab_carved(s) / s->size &&
+	    !slab_is_gone(s, first))
+		slab_unlink(s, first, begin);
+	slab_set_gone(s, slab_gone(s) | 1U << piece);
+	s->idle--;
+}
+
+/* The whole pages of a row of pieces. */
+static void slab_purge(struct osmem_slab *s, uint32_t first, uint32_t last)
+{
+	size_t page = osmem_sys_page_size();
+	size_t size = slab_piece_size(s);
+	size_t from = osmem_up(first * size, page);
+	size_t to = (last + 1) * size & ~(page - 1);
+
+	if (from < to && !osmem_region_is_refused() &&
+	    KEEP(osmem_sys_purge(s->start + from, to - from), "madvise",
+		 to - from) != 0)
+		osmem_region_set_refused(true);
+}
+
+void osmem_slab_tear(struct osmem_slab *s)
+{
+	uint32_t pieces = slab_idle_pieces(s);
+	uint32_t gone;
+	uint32_t i;
+
+	for (i = 0; i < OSMEM_SLAB_PIECES; i++)
+		if (pieces >> i & 1)
+			slab_forget(s, i);
+	OSMEM_ASSERT(s->idle == 0);
+	osmem_region_add_gone((ptrdiff_t)slab_pieces_size(s, pieces));
+	gone = slab_gone(s);
+	/* With what went before: pages between two slots go with the second. */
+	for (i = 0; i < OSMEM_SLAB_PIECES; i++) {
+		uint32_t first = i;
+		uint32_t met = 0;
+
+		for (; i < OSMEM_SLAB_PIECES && gone >> i & 1; i++)
+			met |= pieces >> i & 1;
+		if (met != 0)
+			slab_purge(s, first, i - 1);
+	}
+}
+
+void osmem_slab_restore(struct osmem_slab *s)
+{
+	uint32_t carved = osmem_slab_carved(s) / s->size;
+	uint32_t gone;
+
+	while (s->ready == 0 && (gone = slab_gone(s)) != 0) {
+		uint32_t piece = (uint32_t)__builtin_ctz(gone);
+		struct slab_row row = slab_slots(s, piece);
+
+		slab_set_gone(s, gone & (gone - 1));
+		s->idle++;
+		osmem_region_add_gone(-(ptrdiff_t)slab_piece_size(s));
+		osmem_region_regret(slab_piece_size(s));
+		for (; row.first <= row.last && row.first < carved; row.first++)
+			if (!slab_is_gone(s, row.first)) {
+				((uintptr_t *)slab_slot(s, row.first))[1] =
+					s->mark;
+				slab_link(s, row.first,
+					  slab_pieces(s, row.first).first);
+			}
+	}
+}
