@@ -123,9 +123,8 @@ static void *core_map(size_t size, size_t alignment, bool *zero)
 	return core_span(span, size, alignment);
 }
 
-static __attribute__((noinline)) void *core_get_hard(size_t size,
-						    size_t alignment,
-						    bool *zero)
+static __attribute__((noinline)) void *
+core_get_hard(size_t size, size_t alignment, bool *zero)
 {
 	void *p;
 
@@ -162,8 +161,7 @@ static void *core_get(size_t size, size_t alignment, size_t threshold,
 	if (extra == 0)
 		b = osmem_heap_alloc(core_up(size));
 	else
-		b = osmem_heap_alloc_aligned(core_up(size),
-					     alignment);
+		b = osmem_heap_alloc_aligned(core_up(size), alignment);
 	core_leave();
 	if (b == NULL)
 		return core_map(size, alignment, zero);
@@ -187,8 +185,8 @@ void *osmem_core_serve(size_t size)
 
 void *osmem_core_serve_zero(size_t size)
 {
-	size_t threshold = OSMEM_IS_REPLACEMENT ? OSMEM_MMAP_THRESHOLD :
-						  osmem_init_page_size();
+	size_t threshold = OSMEM_IS_REPLACEMENT ? OSMEM_MMAP_THRESHOLD
+						: osmem_init_page_size();
 	bool zero;
 	void *p;
 
@@ -334,7 +332,7 @@ static bool core_free_slot(void *ptr)
 }
 
 static __attribute__((noinline)) bool core_free_hard(const char *call,
-						      void *ptr)
+						     void *ptr)
 {
 	if (unlikely(osmem_option(OSMEM_OPT_CHECK) != 0)) {
 		core_enter();
@@ -461,8 +459,7 @@ static void *core_get_grown(struct osmem_place place, size_t size)
 			return p;
 	}
 	if (!osmem_hard_is_on() && core_is_growing(place, size) &&
-	    !core_too_large(size) &&
-	    osmem_span_is_cached() &&
+	    !core_too_large(size) && osmem_span_is_cached() &&
 	    osmem_span_map_ahead(core_total(size), &span)) {
 		p = core_span(span, size, OSMEM_ALIGN);
 		if (p != NULL)
@@ -504,8 +501,7 @@ static bool core_resize(struct osmem_place place, size_t size)
 	if (core_too_large(size) || b->status != OSMEM_USED ||
 	    osmem_watch_is_on())
 		return false;
-	if (core_up(size) > b->size &&
-	    core_total(size) >= OSMEM_MMAP_THRESHOLD)
+	if (core_up(size) > b->size && core_total(size) >= OSMEM_MMAP_THRESHOLD)
 		return false;
 	return osmem_heap_resize(b, core_up(size));
 }
@@ -549,10 +545,8 @@ int osmem_core_serve_realloc(const char *call, void *ptr, size_t size,
 		if (err != 0)
 			return err;
 		if (!done && place.slot == NULL && !core_too_large(size) &&
-		    place.block->status == OSMEM_MAPPED &&
-		    !osmem_watch_is_on())
-			done = osmem_mapped_resize(place.block,
-						   core_up(size));
+		    place.block->status == OSMEM_MAPPED && !osmem_watch_is_on())
+			done = osmem_mapped_resize(place.block, core_up(size));
 	}
 	if (!done)
 		return core_move(call, ptr, place, size, out);
@@ -577,8 +571,7 @@ bool osmem_core_has_started(void)
 	bool started;
 
 	core_enter();
-	started = osmem_heap_first() != NULL ||
-		  osmem_span_totals().maps != 0 ||
+	started = osmem_heap_first() != NULL || osmem_span_totals().maps != 0 ||
 		  osmem_region_totals().committed != 0 || osmem_hard_is_used();
 	core_leave();
 	return started;
