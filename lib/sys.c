@@ -107,6 +107,16 @@ int osmem_sys_commit(void *start, size_t size)
 	return sys_result(mprotect(start, size, PROT_READ | PROT_WRITE), saved);
 }
 
+/* What AddressSanitizer has been told of the memory does not hold for us. */
+static __attribute__((no_sanitize("address"))) char
+sys_exchange(volatile char *p, char value)
+{
+	char before = *p;
+
+	*p = value;
+	return before;
+}
+
 /*
  * Emulators and sandboxes may do nothing and say that it is done, so the first
  * purge looks. Where memory keeps its contents each one looks, and fails.
@@ -115,23 +125,21 @@ int osmem_sys_purge(void *start, size_t size)
 {
 	/* Relaxed: everybody who is too early finds out the same. */
 	static atomic_bool known;
-	volatile char *first = start;
 	int saved = errno;
 	char before;
 	int err;
 
 	if (atomic_load_explicit(&known, memory_order_relaxed))
 		return sys_result(madvise(start, size, MADV_DONTNEED), saved);
-	before = *first;
-	*first = 1;
+	before = sys_exchange(start, 1);
 	err = sys_result(madvise(start, size, MADV_DONTNEED), saved);
-	if (err == 0 && *first != 0)
+	if (sys_exchange(start, before) != 0 && err == 0)
 		err = ENOSYS;
-	if (err == 0)
-		atomic_store_explicit(&known, true, memory_order_relaxed);
-	else
-		*first = before;
-	return err;
+	if (err != 0)
+		return err;
+	sys_exchange(start, 0);
+	atomic_store_explicit(&known, true, memory_order_relaxed);
+	return 0;
 }
 
 void osmem_sys_allow_huge(void *start, size_t size)

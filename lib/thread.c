@@ -36,7 +36,7 @@ enum {
 	/* What all bins together may pin then, a page for each slot. */
 	THREAD_BINS_PIN = 3 << 18,
 	/* Slots of which a thread with few could keep all in its bin. */
-	THREAD_MIDDLE = 256,
+	THREAD_MIDDLE = 192,
 	THREAD_LARGE = 1024,             /* slots of which a few make a page */
 	THREAD_LARGE_BYTES = 384 * 1024, /* of them in all bins */
 	THREAD_LARGE_OWN = 16 * 1024,    /* of them in a thread's, besides */

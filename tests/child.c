@@ -98,9 +98,10 @@ static void child_become(const char *argument, const char *environment)
 
 	MUST(readlink("/proc/self/exe", self, sizeof(self) - 1) > 0);
 
+	/* The first of a name is the one that counts. */
+	variables[0] = (char *)environment;
 	for (i = 0; i < 998 && environ[i] != NULL; i++)
-		variables[i] = environ[i];
-	variables[i] = (char *)environment;
+		variables[i + (environment != NULL)] = environ[i];
 	/* The kernel knows nothing of an emulator that we run under. */
 	if (emulated[0] != NULL)
 		execve(emulated[0], emulated, variables);
