@@ -618,11 +618,14 @@ static void print_places(void *unused)
 		dprintf(STDERR_FILENO, "%p ", os_malloc(64));
 }
 
+/* Without threads there are no handlers of fork. */
 START_TEST(children_of_a_fork_differ)
 {
 	struct child a;
 	struct child b;
 
+	if (!OSMEM_CONF_THREADS)
+		return;
 	churn(64, 200);
 	child_run(&a, print_places, NULL);
 	child_run(&b, print_places, NULL);

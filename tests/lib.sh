@@ -116,3 +116,9 @@ finish()
 	[ "$test_failed" -eq 0 ] || exit 1
 	exit 0
 }
+
+# has_threads: whether libosmem has locks; the replacement always does.
+has_threads()
+{
+	grep -q 'define OSMEM_CONF_THREADS 1' "$top_builddir/config.h"
+}
