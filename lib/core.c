@@ -56,6 +56,13 @@ static void core_hide(struct block_meta *b)
 				 b->status == OSMEM_MAPPED);
 }
 
+/* Whoever watches knows what is fresh and what is freed. */
+static void core_fill(void *p, size_t size, int pattern)
+{
+	if (!osmem_watch_is_on())
+		osmem_check_fill(p, size, pattern);
+}
+
 static void core_leave(void)
 {
 	osmem_unlock(&osmem_core_lock);
@@ -178,7 +185,7 @@ void *osmem_core_serve(size_t size)
 	p = core_get(size, OSMEM_ALIGN, OSMEM_MMAP_THRESHOLD, &zero);
 	core_show(p, size, false);
 	if (p != NULL && !zero)
-		osmem_check_fill(p, size, OSMEM_FILL_FRESH);
+		core_fill(p, size, OSMEM_FILL_FRESH);
 	osmem_sites_note(p, OSMEM_SITE_ALLOC);
 	return p;
 }
@@ -217,7 +224,7 @@ void *osmem_core_serve_aligned(size_t size, size_t alignment)
 	p = core_get(size, alignment, OSMEM_MMAP_THRESHOLD, &zero);
 	core_show(p, size, false);
 	if (p != NULL && !zero)
-		osmem_check_fill(p, size, OSMEM_FILL_FRESH);
+		core_fill(p, size, OSMEM_FILL_FRESH);
 	osmem_sites_note(p, OSMEM_SITE_ALLOC);
 	return p;
 }
@@ -356,8 +363,7 @@ void osmem_core_serve_free(const char *call, void *ptr)
 	core_enter();
 	b = osmem_heap_live(ptr);
 	if (likely(b != NULL)) {
-		osmem_check_fill(ptr, b->size - osmem_watch_gap(),
-				 OSMEM_FILL_FREED);
+		core_fill(ptr, b->size, OSMEM_FILL_FREED);
 		core_hide(b);
 		osmem_heap_free(b);
 		core_leave();
@@ -365,7 +371,7 @@ void osmem_core_serve_free(const char *call, void *ptr)
 	}
 	place = core_live(call, ptr);
 	if (core_is_live(place))
-		osmem_check_fill(ptr, core_size(place), OSMEM_FILL_FREED);
+		core_fill(ptr, core_size(place), OSMEM_FILL_FREED);
 	core_release(call, place);
 }
 
@@ -427,7 +433,7 @@ void osmem_core_serve_free_sized(const char *call, void *ptr, size_t alignment,
 	    (alignment != 0 && (uintptr_t)ptr % alignment != 0))
 		osmem_report_size(call, ptr, alignment, asked,
 				  core_size(place));
-	osmem_check_fill(ptr, core_size(place), OSMEM_FILL_FREED);
+	core_fill(ptr, core_size(place), OSMEM_FILL_FREED);
 	if (is_slot)
 		core_release_slot(call, place);
 	else

@@ -866,7 +866,7 @@ int main(void)
 	tcase_add_test(t, limits_on_address_space);
 	tcase_add_test(t, guard_pages_run_out);
 	suite_add_tcase(s, t);
-	srunner_run_all(r, CK_NORMAL);
+	srunner_run_all(r, CK_ENV);
 	failed = srunner_ntests_failed(r);
 	srunner_free(r);
 	return failed != 0;
