@@ -140,7 +140,7 @@ static void a_number(const struct abuse_kind *kind, int op)
 static void no_address(const struct abuse_kind *kind, int op)
 {
 	static const uintptr_t those[] = {
-		(uintptr_t)UINT64_C(0x8000000000000000),
+		(uintptr_t)UINT64_C(0x8000000080000000),
 		(uintptr_t)UINT64_C(0x0123456789abcde0),
 		(uintptr_t)UINT64_C(0xffff888000001000),
 		(uintptr_t)UINT64_C(0x4141414141414141)};
