@@ -570,22 +570,23 @@ bool osmem_hard_trim(void)
 	return osmem_hard_slabs_trim();
 }
 
+/* Another thread may be opening it, so the lock comes first. */
 void osmem_hard_before_fork(void)
 {
-	if (!osmem_hard_is_used())
-		return;
 	osmem_lock_before_fork(&hard_all.lock);
-	osmem_hard_slabs_before_fork();
+	if (osmem_hard_is_used())
+		osmem_hard_slabs_before_fork();
 }
 
 /* What other threads had in their bins stays there in the child, unused. */
 void osmem_hard_after_fork(bool child)
 {
-	if (!osmem_hard_is_used())
-		return;
-	osmem_hard_slabs_after_fork(child);
+	bool used = osmem_hard_is_used();
+
+	if (used)
+		osmem_hard_slabs_after_fork(child);
 	osmem_lock_after_fork(&hard_all.lock);
-	if (child)
+	if (used && child)
 		osmem_hard_maps_seed();
 	if (child && hard_self != NULL)
 		osmem_hard_seed(&hard_self->random);

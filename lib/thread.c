@@ -52,7 +52,7 @@ void osmem_thread_make_rules(void)
 {
 	unsigned int class;
 
-	for (class = 0; class < OSMEM_CLASSES; class ++) {
+	for (class = 0; class < OSMEM_CLASSES; class++) {
 		size_t size = osmem_class_size(class);
 		size_t most = THREAD_BIN_MOST;
 
@@ -125,7 +125,7 @@ void osmem_thread_make_bins(struct osmem_thread *t)
 	unsigned int class;
 
 	t->spare = (void **)(t + 1);
-	for (class = 0; class < OSMEM_CLASSES; class ++)
+	for (class = 0; class < OSMEM_CLASSES; class++)
 		t->bin[class] = t->top[class] = t->end[class] = t->spare;
 	t->spare++;
 }
