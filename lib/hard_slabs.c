@@ -127,6 +127,14 @@ static size_t slabs_largest(void)
 	return size;
 }
 
+void osmem_hard_seed(struct hard_random *r)
+{
+	uint64_t seed[2];
+
+	osmem_sys_seed(seed);
+	*r = (struct hard_random){ seed[0] | 1, seed[1] };
+}
+
 bool osmem_hard_slabs_open(void)
 {
 	struct hard_region *r = &osmem_hard_region;
@@ -135,8 +143,7 @@ bool osmem_hard_slabs_open(void)
 
 	osmem_sys_seed(seed);
 	r->canary = seed[0] | 1;
-	osmem_sys_seed(seed);
-	slabs_all.random = (struct hard_random){ seed[0] | 1, seed[1] };
+	osmem_hard_seed(&slabs_all.random);
 	slabs_set_classes();
 	for (size = slabs_largest(); size >= SLABS_SMALLEST; size /= 2)
 		if (slabs_reserve(size)) {
@@ -147,16 +154,6 @@ bool osmem_hard_slabs_open(void)
 			return true;
 		}
 	return false;
-}
-
-void osmem_hard_seed(struct hard_random *r)
-{
-	osmem_lock(&slabs_all.place);
-	hard_draw(&slabs_all.random, 1);
-	r->a = slabs_all.random.a * UINT64_C(0x9e3779b97f4a7c15);
-	hard_draw(&slabs_all.random, 1);
-	r->b = (slabs_all.random.b * UINT64_C(0xff51afd7ed558ccd)) | 1;
-	osmem_unlock(&slabs_all.place);
 }
 
 /* Commits the tables of units up to the limit's next steps. */
@@ -510,14 +507,9 @@ void osmem_hard_slabs_before_fork(void)
 void osmem_hard_slabs_after_fork(bool child)
 {
 	unsigned int class;
-	uint64_t seed[2];
 
-	if (child) {
-		osmem_sys_seed(seed);
-		slabs_all.random.a ^= seed[0];
-		slabs_all.random.b ^= seed[1];
-		slabs_all.random.a |= slabs_all.random.a == 0;
-	}
+	if (child)
+		osmem_hard_seed(&slabs_all.random);
 	osmem_lock_after_fork(&slabs_all.place);
 	for (class = HARD_CLASSES; class-- > 0;)
 		osmem_lock_after_fork(&slabs_classes[class].lock);

@@ -139,6 +139,7 @@ static inline uint32_t hard_draw(struct hard_random *r, uint32_t below)
 	return (uint32_t)(((sum >> 32) * below) >> 32);
 }
 
+/* From the system: it takes no lock, as a fork may have come under any. */
 OSMEM_FN void osmem_hard_seed(struct hard_random *r);
 
 /* --- canaries and zeros --- */
