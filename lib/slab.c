@@ -93,16 +93,6 @@ static void slab_measure(struct osmem_slab *s, unsigned int class, size_t units)
 		osmem_slab_piece_shift++;
 }
 
-static void slab_set_carved(struct osmem_slab *s, uint32_t slots)
-{
-	uint64_t bound = slots * (s->size * s->magic);
-
-	atomic_store_explicit(&s->carved, slots * s->size,
-			      memory_order_relaxed);
-	atomic_store_explicit(&s->bound, (uintptr_t)bound,
-			      memory_order_relaxed);
-}
-
 /*
  * Odd, so never a small number or a pointer, and another for each slab that
  * lies there in turn: the marks of the last one may still stand in what a
@@ -140,6 +130,7 @@ struct osmem_slab *osmem_slab_new(unsigned int class,
 	atomic_store_explicit(&s->used, 0, memory_order_relaxed);
 	atomic_store_explicit(&s->gone, 0, memory_order_relaxed);
 	slab_set_carved(s, 0);
+	slab_set_absent(s, 0);
 	atomic_store_explicit(&s->remote, 0, memory_order_relaxed);
 	osmem_slab_set_owner(s, owner);
 	for (i = 0; i < units; i++)
@@ -154,7 +145,8 @@ void osmem_slab_delete(struct osmem_slab *s)
 	size_t i;
 
 	OSMEM_ASSERT(atomic_load(&s->remote) == 0);
-	osmem_region_add_gone(-(ptrdiff_t)slab_pieces_size(s, slab_gone(s)));
+	osmem_region_add_gone(-(ptrdiff_t)(slab_pieces_size(s, slab_gone(s)) +
+					   osmem_slab_absent(s)));
 	slab_set_carved(s, 0);
 	osmem_slab_set_owner(s, NULL);
 	for (i = 0; i < s->units; i++)
@@ -248,7 +240,21 @@ static uint32_t slab_take_ready(struct osmem_slab *s, void **end, uint32_t most)
 	return taken;
 }
 
-/* Slots that were never used; none while there are any others. */
+/* Of what has just been carved some may have been there before. */
+static void slab_count_present(struct osmem_slab *s, uint32_t bytes)
+{
+	uint32_t absent = osmem_slab_absent(s);
+
+	if (likely(absent == 0))
+		return;
+	if (bytes > absent)
+		bytes = absent;
+	slab_set_absent(s, absent - bytes);
+	osmem_region_add_gone(-(ptrdiff_t)bytes);
+	osmem_region_regret(bytes);
+}
+
+/* Slots that are not carved; none while there are any others. */
 static uint32_t slab_take_fresh(struct osmem_slab *s, void **end, uint32_t most)
 {
 	uint32_t carved = osmem_slab_carved(s);
@@ -267,6 +273,7 @@ static uint32_t slab_take_fresh(struct osmem_slab *s, void **end, uint32_t most)
 		carved += s->size;
 	}
 	slab_set_carved(s, index);
+	slab_count_present(s, taken * s->size);
 	return taken;
 }
 

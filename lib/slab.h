@@ -69,6 +69,8 @@ struct osmem_slab {
 	struct osmem_slab *next;
 	uint32_t ready; /* pieces that have free slots */
 	uint32_t idle;  /* how many have memory and no slot in use */
+	/* Bytes above carved that were, and went. The holder writes. */
+	_Atomic(uint32_t) absent;
 
 	_Alignas(64) uint16_t lists[OSMEM_SLAB_PIECES]; /* slots, from 1 */
 	uint16_t busy[OSMEM_SLAB_PIECES]; /* slots in use that touch it */
@@ -147,6 +149,11 @@ static inline bool osmem_slab_is_slot(const struct osmem_slab *s, const void *p)
 
 	return offset * s->magic <
 	       atomic_load_explicit(&s->bound, memory_order_relaxed);
+}
+
+static inline uint32_t osmem_slab_absent(const struct osmem_slab *s)
+{
+	return atomic_load_explicit(&s->absent, memory_order_relaxed);
 }
 
 /* Whether a carved slot is free, wherever: marked, or gone. */

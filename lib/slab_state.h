@@ -140,6 +140,22 @@ static inline void slab_link(struct osmem_slab *s, uint32_t index,
 	s->ready |= 1U << piece;
 }
 
+/* So many slots are carved. */
+static inline void slab_set_carved(struct osmem_slab *s, uint32_t slots)
+{
+	uint64_t bound = slots * (s->size * s->magic);
+
+	atomic_store_explicit(&s->carved, slots * s->size,
+			      memory_order_relaxed);
+	atomic_store_explicit(&s->bound, (uintptr_t)bound,
+			      memory_order_relaxed);
+}
+
+static inline void slab_set_absent(struct osmem_slab *s, uint32_t bytes)
+{
+	atomic_store_explicit(&s->absent, bytes, memory_order_relaxed);
+}
+
 /* Makes the slots of the lowest pieces that are gone ready again. */
 OSMEM_FN void osmem_slab_restore(struct osmem_slab *s);
 

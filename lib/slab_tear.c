@@ -76,6 +76,29 @@ static void slab_purge(struct osmem_slab *s, uint32_t first, uint32_t last)
 		osmem_region_set_refused(true);
 }
 
+/*
+ * Where the last pieces are gone, the slots in them are not carved any more: a
+ * slab without holes is not torn.
+ */
+static void slab_uncarve(struct osmem_slab *s)
+{
+	uint32_t carved = osmem_slab_carved(s);
+	uint32_t gone = slab_gone(s);
+	uint32_t pieces = (carved + (uint32_t)slab_piece_size(s) - 1) /
+			  (uint32_t)slab_piece_size(s);
+	uint32_t kept = pieces;
+	uint32_t bytes;
+
+	while (kept != 0 && gone >> (kept - 1) & 1)
+		kept--;
+	if (kept == pieces)
+		return;
+	bytes = (pieces - kept) * (uint32_t)slab_piece_size(s);
+	slab_set_absent(s, osmem_slab_absent(s) + bytes);
+	slab_set_carved(s, slab_slots(s, kept).first);
+	slab_set_gone(s, gone & ((1U << kept) - 1));
+}
+
 void osmem_slab_tear(struct osmem_slab *s)
 {
 	uint32_t pieces = slab_idle_pieces(s);
@@ -98,6 +121,7 @@ void osmem_slab_tear(struct osmem_slab *s)
 		if (met != 0)
 			slab_purge(s, first, i - 1);
 	}
+	slab_uncarve(s);
 }
 
 void osmem_slab_restore(struct osmem_slab *s)
