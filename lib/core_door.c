@@ -102,7 +102,9 @@ void osmem_core_free(const char *call, void *ptr)
 {
 	if (door_frees(call, ptr))
 		return;
-	osmem_core_serve_free(call, ptr);
+	/* The usual free that comes here: another thread has allocated it. */
+	if (!osmem_thread_free_remote(ptr))
+		osmem_core_serve_free(call, ptr);
 	door_end();
 }
 

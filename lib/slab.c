@@ -23,6 +23,7 @@ enum {
 	SLAB_SLOTS_LEAST = 8,
 	SLAB_WASTE = 12,
 	SLAB_UNITS_MOST = 32,
+	SLAB_ORPHAN = 4,
 	SLAB_SHARED = 256 << 10 /* the largest slot of many in a slab */
 };
 
@@ -287,8 +288,7 @@ uint32_t osmem_slab_take(struct osmem_slab *s, void **end, uint32_t count)
 {
 	uint32_t taken = 0;
 
-	if (s->ready == 0)
-		osmem_slab_restore(s);
+	osmem_slab_restore(s);
 	while (taken < count && s->ready != 0)
 		taken += slab_take_ready(s, end - taken, count - taken);
 	if (taken == 0) {
@@ -303,13 +303,19 @@ uint32_t osmem_slab_take(struct osmem_slab *s, void **end, uint32_t count)
 
 /* --- remote frees --- */
 
-/* Everything, or a 16th of the slab more, has come back. */
+/*
+ * Everything, or a 16th of the slab more, has come back; a part of what is left
+ * where there is no owner to come by.
+ */
 static bool slab_is_worth_a_look(const struct osmem_slab *s, uint32_t count,
 				 uint32_t size, uint32_t most)
 {
 	uint32_t part = most / 16;
+	uint32_t left = osmem_slab_in_use(s);
 
-	return count >= osmem_slab_in_use(s) ||
+	if (osmem_slab_owner(s) == NULL)
+		left /= SLAB_ORPHAN;
+	return count >= left ||
 	       count * size / part != (count - 1) * size / part;
 }
 

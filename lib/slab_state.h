@@ -156,7 +156,11 @@ static inline void slab_set_absent(struct osmem_slab *s, uint32_t bytes)
 	atomic_store_explicit(&s->absent, bytes, memory_order_relaxed);
 }
 
-/* Makes the slots of the lowest pieces that are gone ready again. */
+/*
+ * Makes the slots of the lowest piece that is gone ready again, and of more
+ * until there is one: a slab that is taken from is whole after a while, and
+ * its owner has the fast path back.
+ */
 OSMEM_FN void osmem_slab_restore(struct osmem_slab *s);
 
 #endif

@@ -124,25 +124,31 @@ void osmem_slab_tear(struct osmem_slab *s)
 	slab_uncarve(s);
 }
 
-void osmem_slab_restore(struct osmem_slab *s)
+/* The slots of the lowest piece that is gone are ready again. */
+static void slab_restore_one(struct osmem_slab *s, uint32_t gone)
 {
 	uint32_t carved = osmem_slab_carved(s) / s->size;
-	uint32_t gone;
+	uint32_t piece = (uint32_t)__builtin_ctz(gone);
+	struct slab_row row = slab_slots(s, piece);
 
-	while (s->ready == 0 && (gone = slab_gone(s)) != 0) {
-		uint32_t piece = (uint32_t)__builtin_ctz(gone);
-		struct slab_row row = slab_slots(s, piece);
+	slab_set_gone(s, gone & (gone - 1));
+	s->idle++;
+	osmem_region_add_gone(-(ptrdiff_t)slab_piece_size(s));
+	osmem_region_regret(slab_piece_size(s));
+	for (; row.first <= row.last && row.first < carved; row.first++)
+		if (!slab_is_gone(s, row.first)) {
+			((uintptr_t *)slab_slot(s, row.first))[1] = s->mark;
+			slab_link(s, row.first,
+				  slab_pieces(s, row.first).first);
+		}
+}
 
-		slab_set_gone(s, gone & (gone - 1));
-		s->idle++;
-		osmem_region_add_gone(-(ptrdiff_t)slab_piece_size(s));
-		osmem_region_regret(slab_piece_size(s));
-		for (; row.first <= row.last && row.first < carved; row.first++)
-			if (!slab_is_gone(s, row.first)) {
-				((uintptr_t *)slab_slot(s, row.first))[1] =
-					s->mark;
-				slab_link(s, row.first,
-					  slab_pieces(s, row.first).first);
-			}
+void osmem_slab_restore(struct osmem_slab *s)
+{
+	uint32_t gone = slab_gone(s);
+
+	while (gone != 0) {
+		slab_restore_one(s, gone);
+		gone = s->ready == 0 ? slab_gone(s) : 0;
 	}
 }

@@ -40,7 +40,11 @@ enum {
 	THREAD_LARGE = 1024,             /* slots of which a few make a page */
 	THREAD_LARGE_BYTES = 384 * 1024, /* of them in all bins */
 	THREAD_LARGE_OWN = 16 * 1024,    /* of them in a thread's, besides */
-	THREAD_LARGE_STEP = 32 * 1024
+	THREAD_LARGE_SHARE = 16,         /* and a share of what it uses */
+	THREAD_LARGE_STEP = 32 * 1024,
+	/* Of so many bytes or more an eighth is little. */
+	THREAD_MUCH = 512 * 1024,
+	THREAD_LITTLE = 8
 };
 
 static uint16_t thread_at_least_one(size_t count)
@@ -106,6 +110,12 @@ static bool thread_promise(struct osmem_thread *t, ptrdiff_t bytes)
 	return true;
 }
 
+/* What it may hold without a promise: more, the more it has in use. */
+static ptrdiff_t thread_large_own(const struct osmem_thread *t)
+{
+	return THREAD_LARGE_OWN + (ptrdiff_t)t->bytes / THREAD_LARGE_SHARE;
+}
+
 static bool thread_reserve(struct osmem_thread *t, size_t size, ptrdiff_t more)
 {
 	ptrdiff_t bytes = (ptrdiff_t)size * more;
@@ -113,7 +123,7 @@ static bool thread_reserve(struct osmem_thread *t, size_t size, ptrdiff_t more)
 
 	if (size < THREAD_LARGE)
 		return true;
-	above = t->large + bytes - THREAD_LARGE_OWN;
+	above = t->large + bytes - thread_large_own(t);
 	if (!thread_promise(t, above > 0 ? above : 0))
 		return false;
 	t->large += bytes;
@@ -229,7 +239,7 @@ void osmem_thread_cut(struct osmem_thread *t, unsigned int class,
 
 /*
  * A slot in a bin keeps a page, or more: no more of them than a share of those
- * in use, reached by halves, as a class that is in use has its turns. Lock.
+ * in use, reached by quarters, as a class that is in use has its turns. Lock.
  */
 static void thread_narrow(struct osmem_thread *t, unsigned int class)
 {
@@ -243,6 +253,62 @@ static void thread_narrow(struct osmem_thread *t, unsigned int class)
 		share = thread_most(t, class) / THREAD_BIN_GROWTH;
 	if (thread_most(t, class) > share)
 		osmem_thread_set_most(t, class, share);
+}
+
+/* Less is in use: what large bins hold for that is too much. Lock. */
+static void thread_narrow_large(struct osmem_thread *t)
+{
+	unsigned int class;
+	ptrdiff_t most;
+
+	for (class = osmem_class_of(THREAD_LARGE); class < OSMEM_CLASSES;
+	     class++) {
+		if (t->large <= thread_large_own(t) + t->promised)
+			return;
+		most = thread_most(t, class) / THREAD_BIN_GROWTH;
+		osmem_thread_set_most(t, class, most);
+		osmem_thread_cut(t, class, most);
+	}
+}
+
+/*
+ * A class is being given up when a quarter of what was in use is gone since it
+ * was last found to be: those that come and go by chance do not get there.
+ */
+static bool thread_is_given_up(struct osmem_thread *t, unsigned int class)
+{
+	size_t used = t->used[class];
+
+	if (used * 4 >= t->peak[class] * (size_t)3)
+		return false;
+	t->peak[class] = (uint32_t)used;
+	return true;
+}
+
+/*
+ * Little is left of what the thread used: what bins keep for a class of which
+ * there were few is not looked at again. Lock.
+ */
+void osmem_thread_watch(struct osmem_thread *t)
+{
+	unsigned int class;
+
+	if (t->bytes >= t->most / THREAD_LITTLE)
+		return;
+	t->most = t->bytes;
+	for (class = 0; class < OSMEM_CLASSES; class++) {
+		osmem_thread_cut(t, class, 0);
+		osmem_thread_set_most(t, class, 0);
+	}
+}
+
+/* Slots have come back. Half of a bin that is full makes room. Lock. */
+static void thread_judge(struct osmem_thread *t, unsigned int class)
+{
+	if (thread_is_given_up(t, class))
+		thread_narrow(t, class);
+	thread_narrow_large(t);
+	osmem_thread_watch(t);
 	if (t->top[class] >= t->end[class])
 		osmem_thread_cut(t, class, thread_most(t, class) / 2);
 }
@@ -258,49 +324,73 @@ static void thread_put_one(struct osmem_thread *t, struct osmem_slab *s,
 	((uintptr_t *)ptr)[1] = s->mark;
 	osmem_thread_enter(t);
 	thread_put(t, &ptr, 1);
-	thread_narrow(t, class);
+	thread_judge(t, class);
 	osmem_thread_leave(t);
 }
 
-bool osmem_thread_release(struct osmem_slab *s, void *ptr)
+/* Others may have freed what this thread allocated, but for its bins. */
+static void thread_look_after(struct osmem_thread *t)
 {
-	struct osmem_thread *t = osmem_thread_mine;
-	int duty;
+	if (t->most == 0)
+		return;
+	osmem_thread_enter(t);
+	osmem_thread_look(t);
+	osmem_thread_watch(t);
+	osmem_thread_leave(t);
+}
 
-	if (osmem_thread_free_to(t, ptr))
-		return true;
-	if (osmem_slab_owner(s) == t) {
-		thread_put_one(t, s, ptr);
-		return true;
-	}
-	duty = osmem_slab_free_remote(s, ptr);
+static bool thread_release_remote(struct osmem_thread *t, struct osmem_slab *s,
+				  void *ptr)
+{
+	int duty = osmem_slab_free_remote(s, ptr);
+
 	if (duty & OSMEM_SLAB_POST) {
 		osmem_thread_post(s);
 		/* Others may have freed the rest before it was posted. */
 		if (osmem_slab_is_ripe(s))
 			duty |= OSMEM_SLAB_HARVEST;
 	}
-	if (duty & OSMEM_SLAB_HARVEST)
+	if (duty & OSMEM_SLAB_HARVEST) {
 		osmem_thread_harvest(s);
+		thread_look_after(t);
+	}
 	return (duty & OSMEM_SLAB_REPORT) == 0;
 }
 
-/*
- * A full bin is widened, but when it was full the last time too, the class is
- * being given up, and so is the bin.
- */
+bool osmem_thread_free_remote(void *ptr)
+{
+	struct osmem_slab *s = osmem_slab_of(ptr);
+	struct osmem_thread *t = osmem_thread_mine;
+	uintptr_t owner;
+
+	if (s == NULL)
+		return false;
+	owner = atomic_load_explicit(&s->owner, memory_order_relaxed);
+	return owner != 0 && owner != (uintptr_t)t &&
+	       (owner & OSMEM_SLAB_TORN) == 0 && osmem_slab_is_slot(s, ptr) &&
+	       ((uintptr_t *)ptr)[1] != s->mark &&
+	       thread_release_remote(t, s, ptr);
+}
+
+bool osmem_thread_release(struct osmem_slab *s, void *ptr)
+{
+	struct osmem_thread *t = osmem_thread_mine;
+
+	if (osmem_thread_free_to(t, ptr))
+		return true;
+	if (osmem_slab_owner(s) != t)
+		return thread_release_remote(t, s, ptr);
+	thread_put_one(t, s, ptr);
+	return true;
+}
+
 static void thread_make_room(struct osmem_thread *t, unsigned int class)
 {
-	bool wanted = t->wanted[class];
-
-	t->wanted[class] = false;
 	osmem_thread_enter(t);
-	if (wanted)
+	if (t->wanted[class])
 		thread_widen(t, class);
-	else
-		thread_narrow(t, class);
-	if (t->top[class] == t->end[class])
-		osmem_thread_cut(t, class, thread_most(t, class) / 2);
+	t->wanted[class] = false;
+	thread_judge(t, class);
 	/* We may not come here again. */
 	osmem_thread_look(t);
 	osmem_thread_leave(t);
@@ -420,6 +510,10 @@ void *osmem_thread_refill(unsigned int class)
 	osmem_thread_enter(t);
 	thread_widen(t, class);
 	slot = thread_fill(t, class);
+	if (t->peak[class] < t->used[class])
+		t->peak[class] = (uint32_t)t->used[class];
+	if (t->most < t->bytes && t->bytes >= THREAD_MUCH)
+		t->most = t->bytes;
 	osmem_thread_leave(t);
 	if (slot == NULL)
 		return NULL;

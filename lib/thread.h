@@ -46,6 +46,9 @@ struct osmem_thread {
 	struct osmem_slab *partial[OSMEM_CLASSES];
 	struct osmem_slab *full;
 	size_t used[OSMEM_CLASSES]; /* slots, those in bins included */
+	uint32_t peak[OSMEM_CLASSES]; /* of that, since it was given up */
+	size_t bytes;		    /* of all that is used */
+	size_t most;		    /* that it was, if that was much */
 	ptrdiff_t idle;             /* bytes of pages without a slot in use */
 	ptrdiff_t told;             /* of these, to the region */
 	_Atomic(struct osmem_slab *) posted;
@@ -169,6 +172,13 @@ OSMEM_FN void *osmem_thread_refill(unsigned int class);
  * has freed it meanwhile. No lock.
  */
 OSMEM_FN bool osmem_thread_release(struct osmem_slab *s, void *ptr);
+
+/*
+ * The same where nothing is known of the pointer, if it is a live slot of
+ * another thread's slab that is whole. False otherwise: nothing was done. No
+ * lock.
+ */
+OSMEM_FN bool osmem_thread_free_remote(void *ptr);
 
 /*
  * Gives back what slabs do not need; all: this thread's bins first, and what

@@ -95,7 +95,7 @@ bool osmem_thread_trim(bool all)
 		return true;
 	for (; t != NULL; t = t->next)
 		bytes += thread_trim_one(t, all);
-	bytes += osmem_thread_trim_pools();
+	bytes += osmem_thread_trim_pools(all);
 	return osmem_region_purge(all) || bytes != 0;
 }
 

@@ -48,20 +48,26 @@ void osmem_thread_unlink(struct osmem_slab **list, struct osmem_slab *s)
 		s->next->prev = s->prev;
 }
 
+static void thread_count(struct osmem_thread *t, const struct osmem_slab *s,
+			 size_t used, size_t idle)
+{
+	t->used[s->class] += used;
+	t->bytes += used * s->size;
+	t->idle += (ptrdiff_t)idle;
+}
+
 /* The thread gets a slab of its own, among the partial ones. */
 void osmem_thread_own(struct osmem_thread *t, struct osmem_slab *s)
 {
 	osmem_thread_link(&t->partial[s->class], s);
-	t->used[s->class] += osmem_slab_in_use(s);
-	t->idle += (ptrdiff_t)osmem_slab_idle(s);
+	thread_count(t, s, osmem_slab_in_use(s), osmem_slab_idle(s));
 }
 
 void osmem_thread_disown(struct osmem_thread *t, struct osmem_slab *s)
 {
 	osmem_thread_unlink(s->full ? &t->full : &t->partial[s->class], s);
 	s->full = false;
-	t->used[s->class] -= osmem_slab_in_use(s);
-	t->idle -= (ptrdiff_t)osmem_slab_idle(s);
+	thread_count(t, s, -(size_t)osmem_slab_in_use(s), -osmem_slab_idle(s));
 }
 
 void osmem_thread_delete(struct osmem_slab *s)
@@ -104,8 +110,8 @@ void osmem_thread_settle(struct osmem_thread *t, struct osmem_slab *s)
 void osmem_thread_account(struct osmem_thread *t, const struct osmem_slab *s,
 			  uint32_t used, size_t idle)
 {
-	t->used[s->class] += osmem_slab_in_use(s) - (size_t)used;
-	t->idle += (ptrdiff_t)(osmem_slab_idle(s) - idle);
+	thread_count(t, s, osmem_slab_in_use(s) - (size_t)used,
+		     osmem_slab_idle(s) - idle);
 }
 
 static void thread_take_remote(struct osmem_thread *t, struct osmem_slab *s,
@@ -241,23 +247,28 @@ static void thread_pool_take(struct thread_pool *pool, struct osmem_slab *s)
 	atomic_store_explicit(&s->pooled, 0, memory_order_relaxed);
 }
 
+/* The pool's lock. */
+static void thread_collect_pooled(struct thread_pool *pool,
+				  struct osmem_slab *s)
+{
+	size_t idle = osmem_slab_idle(s);
+
+	osmem_slab_collect(s, false);
+	osmem_region_add_idle((ptrdiff_t)(osmem_slab_idle(s) - idle));
+	if (osmem_thread_is_spent(s)) {
+		thread_pool_take(pool, s);
+		osmem_thread_delete(s);
+	}
+}
+
 static void thread_harvest_pooled(struct osmem_slab *s, unsigned int class)
 {
 	struct thread_pool *pool = &thread_pools[class];
-	size_t idle;
 
 	osmem_lock(&pool->lock);
 	/* In this pool for certain: it comes and goes by the lock only. */
-	if (atomic_load_explicit(&s->pooled, memory_order_relaxed) ==
-	    class + 1) {
-		idle = osmem_slab_idle(s);
-		osmem_slab_collect(s, false);
-		osmem_region_add_idle((ptrdiff_t)(osmem_slab_idle(s) - idle));
-		if (osmem_thread_is_spent(s)) {
-			thread_pool_take(pool, s);
-			osmem_thread_delete(s);
-		}
-	}
+	if (atomic_load_explicit(&s->pooled, memory_order_relaxed) == class + 1)
+		thread_collect_pooled(pool, s);
 	osmem_unlock(&pool->lock);
 }
 
@@ -319,7 +330,18 @@ size_t osmem_thread_tear(struct osmem_slab *s)
 	return bytes;
 }
 
-size_t osmem_thread_trim_pools(void)
+static void thread_collect_pool(struct thread_pool *pool)
+{
+	struct osmem_slab *s = pool->first;
+	struct osmem_slab *next;
+
+	for (; s != NULL; s = next) {
+		next = s->next;
+		thread_collect_pooled(pool, s);
+	}
+}
+
+size_t osmem_thread_trim_pools(bool all)
 {
 	size_t bytes = 0;
 	unsigned int class;
@@ -329,6 +351,8 @@ size_t osmem_thread_trim_pools(void)
 		size_t torn;
 
 		osmem_lock(&pool->lock);
+		if (all)
+			thread_collect_pool(pool);
 		torn = osmem_thread_tear(pool->first);
 		osmem_region_add_idle(-(ptrdiff_t)torn);
 		osmem_unlock(&pool->lock);

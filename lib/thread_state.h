@@ -22,7 +22,7 @@ OSMEM_FN void osmem_thread_leave(struct osmem_thread *t);
 OSMEM_FN void osmem_thread_tell(struct osmem_thread *t, ptrdiff_t least);
 
 /* The bytes of a structure, places for bins behind it included. */
-enum { OSMEM_THREAD_AREA = 64 * 1024 };
+enum { OSMEM_THREAD_AREA = 128 * 1024 };
 
 /* Empty bins for a structure that is zero. No lock. */
 OSMEM_FN void osmem_thread_make_bins(struct osmem_thread *t);
@@ -40,6 +40,9 @@ OSMEM_FN void osmem_thread_set_most(struct osmem_thread *t, unsigned int class,
 /* The calling thread keeps the first so many slots of a bin. */
 OSMEM_FN void osmem_thread_cut(struct osmem_thread *t, unsigned int class,
 			       ptrdiff_t keep);
+
+/* Empties the bins of a thread that uses little of what it used to. */
+OSMEM_FN void osmem_thread_watch(struct osmem_thread *t);
 
 /* Lists of slabs. */
 OSMEM_FN void osmem_thread_link(struct osmem_slab **list, struct osmem_slab *s);
@@ -84,9 +87,12 @@ OSMEM_FN void osmem_thread_pool_put(struct osmem_slab *s);
 OSMEM_FN struct osmem_slab *osmem_thread_adopt(struct osmem_thread *t,
 					       unsigned int class);
 
-/* Gives back the idle pieces of a list of slabs; of the pools. The bytes. */
+/*
+ * Gives back the idle pieces of a list of slabs; of the pools, all: after what
+ * has been freed is collected. The bytes.
+ */
 OSMEM_FN size_t osmem_thread_tear(struct osmem_slab *s);
-OSMEM_FN size_t osmem_thread_trim_pools(void);
+OSMEM_FN size_t osmem_thread_trim_pools(bool all);
 
 OSMEM_FN void osmem_thread_pools_before_fork(void);
 OSMEM_FN void osmem_thread_pools_after_fork(void);
