@@ -548,14 +548,19 @@ static bool region_purge_one(size_t most)
 	return purged;
 }
 
-/* Units that may stay dirty: of an allowance that has been learned, most. */
+/*
+ * Units that may stay dirty: of an allowance that has been learned, most, but
+ * for what slabs will want of it: their pages are the more costly ones to give.
+ */
 static size_t region_kept(void)
 {
-	size_t allowance = region.allowance;
+	size_t kept = region.allowance - region.allowance / 8;
+	ptrdiff_t idle = (ptrdiff_t)region_read(&region_count.idle);
+	size_t wanted = idle > 0 ? 2 * (size_t)idle : 0;
 
-	return allowance <= REGION_ALLOWANCE_LEAST ?
-		       0 :
-		       (allowance - allowance / 8) >> OSMEM_UNIT_SHIFT;
+	if (region.allowance <= REGION_ALLOWANCE_LEAST || wanted > kept)
+		return 0;
+	return (kept - wanted) >> OSMEM_UNIT_SHIFT;
 }
 
 bool osmem_region_purge(bool all)

@@ -44,7 +44,7 @@ enum {
 	THREAD_LARGE_STEP = 32 * 1024,
 	/* Of so many bytes or more an eighth is little. */
 	THREAD_MUCH = 512 * 1024,
-	THREAD_LITTLE = 8
+	THREAD_LITTLE = 4
 };
 
 static uint16_t thread_at_least_one(size_t count)
@@ -110,10 +110,10 @@ static bool thread_promise(struct osmem_thread *t, ptrdiff_t bytes)
 	return true;
 }
 
-/* What it may hold without a promise: more, the more it has in use. */
+/* What it may hold without a promise: more, when it uses much. */
 static ptrdiff_t thread_large_own(const struct osmem_thread *t)
 {
-	return THREAD_LARGE_OWN + (ptrdiff_t)t->bytes / THREAD_LARGE_SHARE;
+	return THREAD_LARGE_OWN + (ptrdiff_t)t->most / THREAD_LARGE_SHARE;
 }
 
 static bool thread_reserve(struct osmem_thread *t, size_t size, ptrdiff_t more)
@@ -255,22 +255,6 @@ static void thread_narrow(struct osmem_thread *t, unsigned int class)
 		osmem_thread_set_most(t, class, share);
 }
 
-/* Less is in use: what large bins hold for that is too much. Lock. */
-static void thread_narrow_large(struct osmem_thread *t)
-{
-	unsigned int class;
-	ptrdiff_t most;
-
-	for (class = osmem_class_of(THREAD_LARGE); class < OSMEM_CLASSES;
-	     class++) {
-		if (t->large <= thread_large_own(t) + t->promised)
-			return;
-		most = thread_most(t, class) / THREAD_BIN_GROWTH;
-		osmem_thread_set_most(t, class, most);
-		osmem_thread_cut(t, class, most);
-	}
-}
-
 /*
  * A class is being given up when a quarter of what was in use is gone since it
  * was last found to be: those that come and go by chance do not get there.
@@ -307,7 +291,6 @@ static void thread_judge(struct osmem_thread *t, unsigned int class)
 {
 	if (thread_is_given_up(t, class))
 		thread_narrow(t, class);
-	thread_narrow_large(t);
 	osmem_thread_watch(t);
 	if (t->top[class] >= t->end[class])
 		osmem_thread_cut(t, class, thread_most(t, class) / 2);
