@@ -29,7 +29,7 @@ enum {
 	THREAD_BIN_FIRST = 2048,
 	THREAD_BIN_GROWTH = 4,
 	THREAD_BIN_MOST = 32 * 1024,
-	THREAD_BIN_TINY = 64, /* of these, and of large ones, twice as much */
+	THREAD_BIN_TINY = 64, /* of these twice as much, of large ones 4 times */
 	THREAD_BIN_SLOTS = 1024,
 	/* A bin of a class that is being given up: a share of what is used. */
 	THREAD_BIN_SHARE = 8,
@@ -42,7 +42,7 @@ enum {
 	THREAD_LARGE_OWN = 16 * 1024,    /* of them in a thread's, besides */
 	THREAD_LARGE_SHARE = 16,         /* and a share of what it uses */
 	THREAD_LARGE_STEP = 32 * 1024,
-	/* Of so many bytes or more an eighth is little. */
+	/* Of so many bytes or more a quarter is little. */
 	THREAD_MUCH = 512 * 1024,
 	THREAD_LITTLE = 4
 };
@@ -60,8 +60,10 @@ void osmem_thread_make_rules(void)
 		size_t size = osmem_class_size(class);
 		size_t most = THREAD_BIN_MOST;
 
-		if (size <= THREAD_BIN_TINY || size >= THREAD_LARGE)
+		if (size <= THREAD_BIN_TINY)
 			most *= 2;
+		else if (size >= THREAD_LARGE)
+			most *= 4;
 		thread_rules[class] = (struct thread_rule){
 			.size = (uint32_t)size,
 			.first = thread_at_least_one(THREAD_BIN_FIRST / size),
