@@ -29,7 +29,7 @@ enum {
 	THREAD_BIN_FIRST = 2048,
 	THREAD_BIN_GROWTH = 4,
 	THREAD_BIN_MOST = 32 * 1024,
-	THREAD_BIN_TINY = 64, /* of these twice as much, of large ones 4 times */
+	THREAD_BIN_TINY = 64, /* of these twice as much, of large ones 4x */
 	THREAD_BIN_SLOTS = 1024,
 	/* A bin of a class that is being given up: a share of what is used. */
 	THREAD_BIN_SHARE = 8,
