@@ -175,14 +175,14 @@ static void *core_get(size_t size, size_t alignment, size_t threshold,
 	return osmem_block_payload(b);
 }
 
-void *osmem_core_serve(size_t size)
+void *osmem_core_serve(size_t size, size_t alignment)
 {
 	bool zero;
 	void *p;
 
 	if (core_refuses())
 		return NULL;
-	p = core_get(size, OSMEM_ALIGN, OSMEM_MMAP_THRESHOLD, &zero);
+	p = core_get(size, alignment, OSMEM_MMAP_THRESHOLD, &zero);
 	core_show(p, size, false);
 	if (p != NULL && !zero)
 		core_fill(p, size, OSMEM_FILL_FRESH);
@@ -208,23 +208,6 @@ void *osmem_core_serve_zero(size_t size)
 	core_show(p, size, zero);
 	if (p != NULL && !zero)
 		memset(p, 0, size);
-	osmem_sites_note(p, OSMEM_SITE_ALLOC);
-	return p;
-}
-
-void *osmem_core_serve_aligned(size_t size, size_t alignment)
-{
-	bool zero;
-	void *p;
-
-	if (core_refuses())
-		return NULL;
-	if (alignment < OSMEM_ALIGN)
-		alignment = OSMEM_ALIGN;
-	p = core_get(size, alignment, OSMEM_MMAP_THRESHOLD, &zero);
-	core_show(p, size, false);
-	if (p != NULL && !zero)
-		core_fill(p, size, OSMEM_FILL_FRESH);
 	osmem_sites_note(p, OSMEM_SITE_ALLOC);
 	return p;
 }

@@ -42,7 +42,7 @@ void *osmem_core_alloc(size_t size)
 		return p;
 	if (unlikely(!osmem_thread_begin()))
 		return osmem_nested_alloc(size, OSMEM_ALIGN);
-	p = osmem_core_serve(size);
+	p = osmem_core_serve(size, OSMEM_ALIGN);
 	door_end();
 	return p;
 }
@@ -66,7 +66,9 @@ void *osmem_core_alloc_aligned(size_t size, size_t alignment)
 
 	if (unlikely(!osmem_thread_begin()))
 		return osmem_nested_alloc(size, alignment);
-	p = osmem_core_serve_aligned(size, alignment);
+	if (alignment < OSMEM_ALIGN)
+		alignment = OSMEM_ALIGN;
+	p = osmem_core_serve(size, alignment);
 	door_end();
 	return p;
 }
