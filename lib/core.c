@@ -91,6 +91,15 @@ static void core_enter(void)
 	core_tick();
 }
 
+/* For what takes no lock. */
+static void core_check(void)
+{
+	if (likely(osmem_option(OSMEM_OPT_CHECK) == 0))
+		return;
+	core_enter();
+	core_leave();
+}
+
 /* --- allocating --- */
 
 /* Option fail: counts the call, whatever will serve it, and may refuse it. */
@@ -135,10 +144,7 @@ core_get_hard(size_t size, size_t alignment, bool *zero)
 {
 	void *p;
 
-	if (unlikely(osmem_option(OSMEM_OPT_CHECK) != 0)) {
-		core_enter();
-		core_leave();
-	}
+	core_check();
 	p = osmem_hard_alloc(size, alignment);
 	*zero = p != NULL;
 	return p;
@@ -324,10 +330,7 @@ static bool core_free_slot(void *ptr)
 static __attribute__((noinline)) bool core_free_hard(const char *call,
 						     void *ptr)
 {
-	if (unlikely(osmem_option(OSMEM_OPT_CHECK) != 0)) {
-		core_enter();
-		core_leave();
-	}
+	core_check();
 	return osmem_hard_free(call, ptr);
 }
 
