@@ -240,6 +240,15 @@ static bool core_is_live(struct osmem_place place)
 	return likely(place.found == OSMEM_FOUND_LIVE);
 }
 
+/* Whether ptr is a live block of the hardened allocator, and which. No lock. */
+static bool core_is_hard(const void *ptr, struct osmem_place *place)
+{
+	if (likely(!osmem_hard_is_used()))
+		return false;
+	*place = osmem_hard_locate(ptr, false);
+	return core_is_live(*place);
+}
+
 /*
  * The place of a live block. Does not return if there is none, but for what
  * the option foreign lets pass: then the place is not live. Lock.
@@ -277,8 +286,7 @@ size_t osmem_core_serve_usable(const char *call, const void *ptr)
 
 	if (place.found == OSMEM_FOUND_LIVE)
 		return place.slot_size;
-	place = osmem_hard_locate(ptr, false);
-	if (place.found == OSMEM_FOUND_LIVE)
+	if (core_is_hard(ptr, &place))
 		return osmem_hard_usable(call, place);
 	core_enter();
 	place = core_live(call, ptr);
@@ -397,11 +405,11 @@ static OSMEM_COLD void core_free_hard_sized(const char *call,
 void osmem_core_serve_free_sized(const char *call, void *ptr, size_t alignment,
 				 size_t asked, size_t step)
 {
-	struct osmem_place place = osmem_hard_locate(ptr, false);
+	struct osmem_place place;
 	bool is_slot;
 
 	osmem_sites_note(ptr, OSMEM_SITE_FREE);
-	if (unlikely(place.found == OSMEM_FOUND_LIVE)) {
+	if (core_is_hard(ptr, &place)) {
 		core_free_hard_sized(call, place, alignment, asked, step);
 		return;
 	}
@@ -521,7 +529,6 @@ int osmem_core_serve_realloc(const char *call, void *ptr, size_t size,
 			     void **out)
 {
 	struct osmem_place place = osmem_hot_locate(ptr);
-	struct osmem_place hard = osmem_hard_locate(ptr, false);
 	bool done;
 	int err;
 
@@ -529,8 +536,7 @@ int osmem_core_serve_realloc(const char *call, void *ptr, size_t size,
 		return ENOMEM;
 	if (likely(place.found == OSMEM_FOUND_LIVE)) {
 		done = osmem_hot_fits(place.slot_size, size);
-	} else if (hard.found == OSMEM_FOUND_LIVE) {
-		place = hard;
+	} else if (core_is_hard(ptr, &place)) {
 		done = osmem_hard_resize(call, place, size);
 	} else {
 		err = core_resize_block(call, ptr, size, &place, &done);
