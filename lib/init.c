@@ -42,31 +42,35 @@ void osmem_init_apply_options(void)
 		osmem_sys_keep_stderr();
 }
 
+/*
+ * For an option that wants the door shut; *is_shut is the option's own.
+ * Relaxed: it says only which of several threads turns the door, each time.
+ */
+static void init_shut(atomic_bool *is_shut, bool shut)
+{
+	if (atomic_exchange_explicit(is_shut, shut, memory_order_relaxed) !=
+	    shut)
+		osmem_thread_shut(shut);
+}
+
 /* The door is shut first: what has passed it is not known to the table. */
 void osmem_init_apply_sites(void)
 {
-	static bool shut;
+	static atomic_bool is_shut;
 	bool on = osmem_option(OSMEM_OPT_SITES) != 0;
 
-	if (on != shut)
-		osmem_thread_shut(on);
-	shut = on;
+	init_shut(&is_shut, on);
 	osmem_sites_set(on);
 }
 
 /* All calls shall be counted, so the door is shut first. */
 void osmem_init_apply_rule(void)
 {
-	static bool shut;
+	static atomic_bool is_shut;
 	const struct osmem_fault_rule *rule = osmem_options_rule();
-	bool on = rule->kind != OSMEM_FAULT_NO;
 
-	if (on && !shut)
-		osmem_thread_shut(true);
+	init_shut(&is_shut, rule->kind != OSMEM_FAULT_NO);
 	osmem_fault_start(rule);
-	if (!on && shut)
-		osmem_thread_shut(false);
-	shut = on;
 }
 
 /* Who counts for a program from outside gives a file for it. */
