@@ -129,12 +129,6 @@ size_t osmem_init_page_size(void)
 }
 
 /* A signal may come between two of the locks, or a fork out of a handler. */
-static void init_end(bool begun)
-{
-	if (begun)
-		osmem_thread_end();
-}
-
 static void init_before_fork(void)
 {
 	bool begun = osmem_thread_begin();
@@ -143,7 +137,7 @@ static void init_before_fork(void)
 	osmem_hard_before_fork();
 	osmem_lock_before_fork(&osmem_core_lock);
 	osmem_lock_before_fork(&osmem_sites_lock);
-	init_end(begun);
+	osmem_thread_end_if(begun);
 }
 
 static void init_after_fork_in_parent(void)
@@ -154,7 +148,7 @@ static void init_after_fork_in_parent(void)
 	osmem_lock_after_fork(&osmem_core_lock);
 	osmem_hard_after_fork(false);
 	osmem_thread_after_fork(false);
-	init_end(begun);
+	osmem_thread_end_if(begun);
 }
 
 static void init_after_fork_in_child(void)
@@ -165,7 +159,7 @@ static void init_after_fork_in_child(void)
 	osmem_lock_after_fork(&osmem_core_lock);
 	osmem_hard_after_fork(true);
 	osmem_thread_after_fork(true);
-	init_end(begun);
+	osmem_thread_end_if(begun);
 }
 
 /*
@@ -185,7 +179,7 @@ static __attribute__((constructor(101))) void init_constructor(void)
 	/* What came before the options leaves slots in bins. */
 	if (osmem_hard_is_on())
 		osmem_thread_shut(true);
-	init_end(begun);
+	osmem_thread_end_if(begun);
 	if (OSMEM_CONF_THREADS)
 		pthread_atfork(init_before_fork, init_after_fork_in_parent,
 			       init_after_fork_in_child);

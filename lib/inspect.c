@@ -40,8 +40,7 @@ static bool inspect_enter(void)
 static void inspect_leave(bool begun)
 {
 	osmem_unlock(&osmem_core_lock);
-	if (begun)
-		osmem_thread_end();
+	osmem_thread_end_if(begun);
 }
 
 static unsigned long long inspect_ops(enum osmem_stats_op op)

@@ -236,8 +236,7 @@ int os_mallopt(int param, int value)
 	}
 	if (err == 0 && param == OS_M_SITES)
 		osmem_init_apply_sites();
-	if (begun)
-		osmem_thread_end();
+	osmem_thread_end_if(begun);
 	if (err != 0)
 		errno = err;
 	return err == 0;

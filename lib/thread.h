@@ -77,6 +77,13 @@ static inline void osmem_thread_end(void)
 	osmem_self_open();
 }
 
+/* For what may be a handler's, too: begun is what osmem_thread_begin said. */
+static inline void osmem_thread_end_if(bool begun)
+{
+	if (begun)
+		osmem_thread_end();
+}
+
 /*
  * The class of each step of 16 bytes; made before the first class is hot.
  * Relaxed: who reads too early has no bins, so the answer is the same.
