@@ -8,6 +8,7 @@
 #include <config.h>
 
 #include "must.h"
+#include "suite.h"
 
 #include "class.h"
 #include "slab.h"
@@ -504,8 +505,6 @@ int main(void)
 {
 	Suite *suite = suite_create("auto");
 	TCase *tcase = tcase_create("auto");
-	SRunner *runner;
-	int failed;
 
 	set(OS_M_MODE, OS_MODE_AUTO);
 	tcase_set_timeout(tcase, 120);
@@ -526,9 +525,5 @@ int main(void)
 	tcase_add_test(tcase, exact_mode_moves_each_time);
 	tcase_add_test(tcase, growth_copes_with_refusals);
 	suite_add_tcase(suite, tcase);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return suite_run(suite);
 }

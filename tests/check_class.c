@@ -5,6 +5,7 @@
 #include "thread.h"
 
 #include "lock.h"
+#include "suite.h"
 
 #include <check.h>
 
@@ -121,8 +122,6 @@ int main(void)
 {
 	Suite *suite = suite_create("class");
 	TCase *tcase = tcase_create("class");
-	SRunner *runner;
-	int failed;
 
 	tcase_set_timeout(tcase, 60);
 	tcase_add_test(tcase, every_size_fits_its_class);
@@ -133,9 +132,5 @@ int main(void)
 	tcase_add_test(tcase, the_threads_table_is_exact);
 	tcase_add_test(tcase, as_many_classes_as_configured);
 	suite_add_tcase(suite, tcase);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return suite_run(suite);
 }

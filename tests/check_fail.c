@@ -9,6 +9,7 @@
 
 #include "child.h"
 #include "must.h"
+#include "suite.h"
 #include "workload.h"
 
 #include <check.h>
@@ -392,14 +393,7 @@ static Suite *fail_suite(void)
 
 int main(int argc, char **argv)
 {
-	SRunner *runner;
-	int failed;
-
 	if (argc == 2 && strcmp(argv[1], "alone") == 0)
 		return run_alone();
-	runner = srunner_create(fail_suite());
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return suite_run(fail_suite());
 }

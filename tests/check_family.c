@@ -11,6 +11,7 @@
 #include "common.h"
 #include "faults.h"
 #include "must.h"
+#include "suite.h"
 #include "workload.h"
 
 #include <check.h>
@@ -434,8 +435,6 @@ int main(void)
 {
 	Suite *suite = suite_create("family");
 	TCase *tcase = tcase_create("family");
-	SRunner *runner;
-	int failed;
 
 	tcase_set_timeout(tcase, 120);
 	tcase_add_test(tcase, zero_sizes_are_null_without_an_error);
@@ -453,9 +452,5 @@ int main(void)
 	tcase_add_test(tcase, a_mapped_block_counts_as_the_first);
 	tcase_add_test(tcase, strings_are_copied);
 	suite_add_tcase(suite, tcase);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return suite_run(suite);
 }

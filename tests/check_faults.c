@@ -12,6 +12,7 @@
 #include "child.h"
 #include "faults.h"
 #include "must.h"
+#include "suite.h"
 #include "workload.h"
 
 #include <check.h>
@@ -417,8 +418,6 @@ int main(int argc, char **argv)
 {
 	Suite *suite = suite_create("faults");
 	TCase *tcase = tcase_create("faults");
-	SRunner *runner;
-	int failed;
 
 	if (argc > 1) {
 		os_mallopt(OS_M_WARN, 0);
@@ -443,9 +442,5 @@ int main(int argc, char **argv)
 	tcase_add_test(tcase, failures_are_reported_with_reason_and_size);
 	tcase_add_test(tcase, option_die_ends_the_process);
 	suite_add_tcase(suite, tcase);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return suite_run(suite);
 }

@@ -12,6 +12,7 @@
 #include "child.h"
 #include "faults.h"
 #include "must.h"
+#include "suite.h"
 #include "workload.h"
 
 #include <check.h>
@@ -572,8 +573,6 @@ int main(void)
 {
 	Suite *suite = suite_create("foreign");
 	TCase *tcase = tcase_create("foreign");
-	SRunner *runner;
-	int failed;
 
 	tcase_set_timeout(tcase, 120);
 	tcase_add_test(tcase, forwards);
@@ -591,9 +590,5 @@ int main(void)
 	tcase_add_test(tcase, break_always_says_why_not);
 	tcase_add_test(tcase, break_never);
 	suite_add_tcase(suite, tcase);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return suite_run(suite);
 }

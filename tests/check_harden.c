@@ -10,6 +10,7 @@
 #include "child.h"
 #include "common.h"
 #include "must.h"
+#include "suite.h"
 #include "workload.h"
 
 #include <check.h>
@@ -842,8 +843,6 @@ int main(void)
 {
 	Suite *s = suite_create("harden");
 	TCase *t = tcase_create("harden");
-	SRunner *r = srunner_create(s);
-	int failed;
 
 	os_mallopt(OS_M_MODE, OS_MODE_AUTO);
 	MUST(os_mallopt(OS_M_HARDEN, 1));
@@ -866,8 +865,5 @@ int main(void)
 	tcase_add_test(t, limits_on_address_space);
 	tcase_add_test(t, guard_pages_run_out);
 	suite_add_tcase(s, t);
-	srunner_run_all(r, CK_ENV);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed != 0;
+	return suite_run(s);
 }

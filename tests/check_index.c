@@ -7,6 +7,7 @@
  * order, and two sets share the pool.
  */
 #include "index.h"
+#include "suite.h"
 
 #include <check.h>
 #include <stdio.h>
@@ -165,8 +166,6 @@ int main(void)
 {
 	Suite *suite = suite_create("index");
 	TCase *tcase = tcase_create("index");
-	SRunner *runner;
-	int failed;
 
 	osmem_index_init();
 	tcase_set_timeout(tcase, 120);
@@ -176,9 +175,5 @@ int main(void)
 	tcase_add_test(tcase, above_wraps_into_the_next_word);
 	tcase_add_test(tcase, check_finds_planted_faults);
 	suite_add_tcase(suite, tcase);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return suite_run(suite);
 }

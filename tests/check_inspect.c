@@ -9,6 +9,7 @@
 
 #include "block.h"
 #include "must.h"
+#include "suite.h"
 #include "workload.h"
 
 #include <check.h>
@@ -463,8 +464,6 @@ int main(void)
 {
 	Suite *suite = suite_create("inspect");
 	TCase *tcase = tcase_create("inspect");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_test(tcase, stats_count_blocks);
 	tcase_add_test(tcase, operations_are_counted_if_configured);
@@ -478,9 +477,5 @@ int main(void)
 	tcase_add_test(tcase, walking_stops_when_told);
 	tcase_add_test(tcase, check_sees_planted_faults);
 	suite_add_tcase(suite, tcase);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return suite_run(suite);
 }

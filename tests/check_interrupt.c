@@ -11,6 +11,7 @@
 
 #include "child.h"
 #include "must.h"
+#include "suite.h"
 #include "workload.h"
 
 #include <check.h>
@@ -292,8 +293,6 @@ int main(void)
 {
 	Suite *suite = suite_create("interrupt");
 	TCase *tcase = tcase_create("interrupt");
-	SRunner *runner;
-	int failed;
 
 	tcase_set_timeout(tcase, 200);
 	tcase_add_test(tcase, timer);
@@ -303,9 +302,5 @@ int main(void)
 	tcase_add_test(tcase, every_instruction_with_threads);
 #endif
 	suite_add_tcase(suite, tcase);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return suite_run(suite);
 }

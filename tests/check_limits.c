@@ -10,6 +10,7 @@
 
 #include "child.h"
 #include "must.h"
+#include "suite.h"
 #include "workload.h"
 
 #include <check.h>
@@ -226,8 +227,6 @@ int main(int argc, char **argv)
 {
 	Suite *suite = suite_create("limits");
 	TCase *tcase = tcase_create("limits");
-	SRunner *runner;
-	int failed;
 
 	if (argc > 1)
 		return worker(argv[1]);
@@ -243,9 +242,5 @@ int main(int argc, char **argv)
 	tcase_add_test(tcase, data_lowered_later);
 	tcase_add_test(tcase, reservations_make_room);
 	suite_add_tcase(suite, tcase);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return suite_run(suite);
 }

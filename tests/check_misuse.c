@@ -13,6 +13,7 @@
 #include "common.h"
 #include "misuse.h"
 #include "must.h"
+#include "suite.h"
 #include "workload.h"
 
 #include <check.h>
@@ -530,8 +531,6 @@ int main(void)
 {
 	Suite *suite = suite_create("misuse");
 	TCase *tcase = tcase_create("misuse");
-	SRunner *runner;
-	int failed;
 
 	tcase_set_timeout(tcase, 300);
 	tcase_add_test(tcase, a_wrong_expectation_is_seen);
@@ -551,9 +550,5 @@ int main(void)
 	tcase_add_test(tcase, a_handler_of_sigabrt_may_allocate);
 	tcase_add_test(tcase, correct_programs_are_left_alone);
 	suite_add_tcase(suite, tcase);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return suite_run(suite);
 }

@@ -13,6 +13,7 @@
 
 #include "child.h"
 #include "must.h"
+#include "suite.h"
 #include "workload.h"
 
 #include <check.h>
@@ -350,8 +351,6 @@ int main(void)
 {
 	Suite *suite = suite_create("nested");
 	TCase *tcase = tcase_create("nested");
-	SRunner *runner;
-	int failed;
 
 	tcase_set_timeout(tcase, 0);
 #ifdef __x86_64__
@@ -361,9 +360,5 @@ int main(void)
 	tcase_add_test(tcase, threads);
 #endif
 	suite_add_tcase(suite, tcase);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return suite_run(suite);
 }

@@ -7,13 +7,13 @@
  * defaults are looked at first: this holds without a fork per test, too.
  */
 #include "options.h"
+#include "suite.h"
 
 #include <check.h>
 #include <errno.h>
 #include <limits.h>
 #include <osmem.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -505,11 +505,5 @@ static Suite *options_suite(void)
 
 int main(void)
 {
-	SRunner *runner = srunner_create(options_suite());
-	int failed;
-
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+	return suite_run(options_suite());
 }

@@ -12,6 +12,7 @@
 #include "child.h"
 #include "misuse.h"
 #include "must.h"
+#include "suite.h"
 
 #include <check.h>
 #include <osmem.h>
@@ -271,8 +272,6 @@ int main(void)
 {
 	Suite *suite = suite_create("overwrite");
 	TCase *tcase = tcase_create("overwrite");
-	SRunner *runner;
-	int failed;
 
 	tcase_set_timeout(tcase, 120);
 	tcase_add_test(tcase, own_header);
@@ -285,9 +284,5 @@ int main(void)
 	tcase_add_test(tcase, the_last_block);
 	tcase_add_test(tcase, an_overrun);
 	suite_add_tcase(suite, tcase);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return suite_run(suite);
 }

@@ -9,6 +9,7 @@
  * or it proves nothing.
  */
 #include "print.h"
+#include "suite.h"
 
 #include <check.h>
 #include <errno.h>
@@ -585,15 +586,9 @@ static Suite *print_suite(void)
 int main(void)
 {
 	const char *text = getenv("OSMEM_TEST_SEED");
-	SRunner *runner;
-	int failed;
 
 	seed = (unsigned long long)time(NULL) * 100003 + (unsigned int)getpid();
 	if (text != NULL)
 		seed = strtoull(text, NULL, 0);
-	runner = srunner_create(print_suite());
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+	return suite_run(print_suite());
 }

@@ -10,6 +10,7 @@
 #include "common.h"
 #include "misuse.h"
 #include "must.h"
+#include "suite.h"
 
 #include <check.h>
 #include <osmem.h>
@@ -514,8 +515,6 @@ int main(void)
 {
 	Suite *suite = suite_create("report");
 	TCase *tcase = tcase_create("report");
-	SRunner *runner;
-	int failed;
 
 	tcase_set_timeout(tcase, 300);
 	tcase_add_test(tcase, neighbours_in_the_heap);
@@ -535,9 +534,5 @@ int main(void)
 	tcase_add_test(tcase, what_is_ours_never_passes);
 	tcase_add_test(tcase, a_slab_that_is_gone_never_passes);
 	suite_add_tcase(suite, tcase);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return suite_run(suite);
 }

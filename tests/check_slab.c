@@ -6,6 +6,7 @@
  * its first allocation, and Check runs each test in a fork of it.
  */
 #include "must.h"
+#include "suite.h"
 
 #include "class.h"
 #include "slab.h"
@@ -416,8 +417,6 @@ int main(void)
 {
 	Suite *suite = suite_create("slab");
 	TCase *tcase = tcase_create("slab");
-	SRunner *runner;
-	int failed;
 
 	MUST_EQ(os_mallopt(OS_M_MODE, OS_MODE_FAST), 1);
 	tcase_set_timeout(tcase, 120);
@@ -434,9 +433,5 @@ int main(void)
 	tcase_add_test(tcase, a_child_has_large_bins_again);
 	tcase_add_test(tcase, walk_and_statistics_see_slots);
 	suite_add_tcase(suite, tcase);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return suite_run(suite);
 }

@@ -11,6 +11,7 @@
 
 #include "lock.h"
 #include "must.h"
+#include "suite.h"
 #include "workload.h"
 
 #include <check.h>
@@ -427,8 +428,6 @@ int main(void)
 {
 	Suite *suite = suite_create("threads");
 	TCase *tcase = tcase_create("threads");
-	SRunner *runner;
-	int failed;
 
 	if (!OSMEM_CONF_THREADS) {
 		puts("threads: the library is configured without them");
@@ -440,9 +439,5 @@ int main(void)
 	tcase_add_test(tcase, threads_leave_blocks_behind);
 	tcase_add_test(tcase, fork_from_a_threaded_program);
 	suite_add_tcase(suite, tcase);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return suite_run(suite);
 }
