@@ -9,6 +9,7 @@
  */
 #include "core_state.h"
 
+#include "hard.h"
 #include "hot.h"
 #include "nested.h"
 #include "report.h"
@@ -123,14 +124,17 @@ void osmem_core_free_sized(const char *call, void *ptr, size_t alignment,
 
 /*
  * By a handler. The header is believed: its seal may be just being renewed,
- * because of a neighbour.
+ * because of a neighbour. Large hardened blocks have none, and what stands
+ * elsewhere of them is the lock's: 0.
  */
 static size_t door_look(const char *call, const void *ptr)
 {
 	struct osmem_place place = osmem_hot_locate(ptr);
 
 	if (place.found == OSMEM_FOUND_NOTHING)
-		return osmem_block_of(ptr)->size;
+		place = osmem_hard_locate_small(ptr);
+	if (place.found == OSMEM_FOUND_NOTHING)
+		return osmem_hard_is_used() ? 0 : osmem_block_of(ptr)->size;
 	if (place.found != OSMEM_FOUND_LIVE)
 		door_report(call, ptr);
 	return place.slot_size;
@@ -160,6 +164,8 @@ static OSMEM_COLD int door_realloc_nested(const char *call, void *ptr,
 	size_t old = osmem_core_usable(call, ptr);
 	void *p = ptr;
 
+	if (old == 0)
+		return ENOMEM;
 	if (size > old) {
 		p = osmem_core_alloc(size);
 		if (p == NULL)

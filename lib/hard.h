@@ -53,6 +53,9 @@ OSMEM_FN void *osmem_hard_alloc_grown(size_t old, size_t size);
  */
 OSMEM_FN struct osmem_place osmem_hard_locate(const void *ptr, bool locked);
 
+/* The same, but NOTHING for large blocks: takes no lock. */
+OSMEM_FN struct osmem_place osmem_hard_locate_small(const void *ptr);
+
 /* Frees a live block. False when ptr is in no space of ours. */
 OSMEM_FN bool osmem_hard_free(const char *call, void *ptr);
 

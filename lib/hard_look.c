@@ -60,16 +60,20 @@ struct osmem_place osmem_hard_locate_slot(const struct hard_slab *s,
 	return place;
 }
 
+struct osmem_place osmem_hard_locate_small(const void *ptr)
+{
+	const struct osmem_place nowhere = { .found = OSMEM_FOUND_NOTHING };
+	struct hard_slab *s = hard_slab_of(ptr);
+
+	return s != NULL ? osmem_hard_locate_slot(s, ptr) : nowhere;
+}
+
 struct osmem_place osmem_hard_locate(const void *ptr, bool locked)
 {
-	struct osmem_place place = { .found = OSMEM_FOUND_NOTHING };
-	struct hard_slab *s;
+	struct osmem_place place = osmem_hard_locate_small(ptr);
 
-	if (!osmem_hard_is_used())
+	if (place.found != OSMEM_FOUND_NOTHING || !osmem_hard_is_used())
 		return place;
-	s = hard_slab_of(ptr);
-	if (s != NULL)
-		return osmem_hard_locate_slot(s, ptr);
 	if (!locked)
 		osmem_lock(&osmem_core_lock);
 	place = osmem_hard_map_locate(ptr);

@@ -60,12 +60,14 @@ static int nested_take(unsigned int word, unsigned int count,
 
 void *osmem_nested_alloc(size_t size, size_t alignment)
 {
-	size_t count = (size + OSMEM_NESTED_GRANULE - 1) / OSMEM_NESTED_GRANULE;
+	size_t count = (size + OSMEM_NESTED_GRANULE - (size != 0)) /
+		       OSMEM_NESTED_GRANULE;
 	size_t step = (alignment + OSMEM_NESTED_GRANULE - 1) /
 		      OSMEM_NESTED_GRANULE;
 	unsigned int word;
 	int at;
 
+	/* Also of no bytes, as hardened blocks may be: one granule. */
 	if (size > OSMEM_NESTED_BITS * OSMEM_NESTED_GRANULE ||
 	    alignment > 4096)
 		return NULL;

@@ -7,12 +7,15 @@
  * threads at a high rate. A handler keeps blocks, frees those of handlers
  * before it, and those of the program. Nothing may hang, be lost or be handed
  * out twice, but on the fast path: a handler that finds that it has
- * interrupted os_malloc, os_free or their like themselves lets it be.
+ * interrupted os_malloc, os_free or their like themselves, or the fast paths
+ * for large blocks and for growth behind them, lets it be.
  */
 #include <config.h>
 
 #include "child.h"
+#include "core.h"
 #include "must.h"
+#include "nested.h"
 #include "suite.h"
 #include "workload.h"
 
@@ -38,6 +41,17 @@
 
 enum { KEPT = 24, THREADS = 4, FAST_PATH = 512 };
 
+struct mode {
+	int mode;
+	int harden;
+};
+
+static const struct mode modes[] = {
+	{OS_MODE_EXACT, 0}, {OS_MODE_FAST, 0}, {OS_MODE_FAST, 1},
+	{OS_MODE_AUTO, 0}};
+
+enum { MODES = sizeof(modes) / sizeof(modes[0]) };
+
 /* What the handlers of a thread keep from one to the next. */
 struct keeper {
 	unsigned char *blocks[KEPT];
@@ -50,6 +64,11 @@ struct keeper {
 };
 
 static __thread struct keeper *keeper;
+
+enum { LARGE = 200000 };
+
+/* Not a handler's: looked at by all of them. */
+static char *large;
 
 static size_t draw(struct keeper *k, size_t limit)
 {
@@ -97,8 +116,10 @@ static void handle(struct keeper *k)
 	size_t i = k->next++ % KEPT;
 	size_t size = 1 + draw(k, draw(k, 8) == 0 ? 6000 : 500);
 	unsigned char *p;
+	size_t looked = os_malloc_usable_size(large);
 	int saved = errno;
 
+	MUST(looked == 0 || looked >= LARGE);
 	k->runs++;
 	os_free(atomic_exchange(&k->gift, NULL));
 	drop(k, i);
@@ -125,12 +146,39 @@ static void handle(struct keeper *k)
 
 #ifdef INTERRUPTED
 
+static void choose(const struct mode *mode)
+{
+	MUST(os_mallopt(OS_M_MODE, mode->mode) == 1);
+	MUST(os_mallopt(OS_M_HARDEN, mode->harden) == 1);
+	large = os_malloc(LARGE);
+	MUST(large != NULL);
+}
+
+/* In a child: fn chooses a mode of its own. */
+static void in_each_mode(void (*fn)(void *mode))
+{
+	struct child child;
+	size_t i;
+
+	for (i = 0; i < MODES; i++) {
+		child_run(&child, fn, (void *)(uintptr_t)&modes[i]);
+		if (child_succeeded(&child))
+			continue;
+		child_show(&child);
+		dprintf(STDERR_FILENO, "mode %d, harden %d\n", modes[i].mode,
+			modes[i].harden);
+		MUST(!"handlers that allocate");
+	}
+}
+
 /* What the bins of a thread are on the fast path nobody can say. */
 static bool on_fast_path(const ucontext_t *context)
 {
 	const uintptr_t functions[] = {
-		(uintptr_t)os_malloc, (uintptr_t)os_free, (uintptr_t)os_calloc,
-		(uintptr_t)os_aligned_alloc, (uintptr_t)os_memalign};
+		(uintptr_t)os_malloc,	     (uintptr_t)os_free,
+		(uintptr_t)os_calloc,	     (uintptr_t)os_aligned_alloc,
+		(uintptr_t)os_memalign,	     (uintptr_t)osmem_core_alloc,
+		(uintptr_t)osmem_core_realloc};
 	uintptr_t pc = INTERRUPTED(context);
 	size_t i;
 
@@ -209,7 +257,7 @@ static void trace_all(void *arg)
 	char *guards[200];
 	size_t i;
 
-	MUST(os_mallopt(OS_M_MODE, *(int *)arg) == 1);
+	choose(arg);
 	keeper = &mine;
 	alarm(50);
 	MUST(sigaction(SIGTRAP, &action, NULL) == 0);
@@ -230,23 +278,14 @@ static void trace_all(void *arg)
 		os_free(guards[i]);
 	}
 	MUST_EQ(os_heap_check(), 0);
-	dprintf(STDOUT_FILENO, "nested: mode %d: %zu handlers, %zu failed\n",
-		*(int *)arg, mine.runs, mine.failures);
+	dprintf(STDOUT_FILENO, "nested: %zu handlers, %zu failed\n", mine.runs,
+		mine.failures);
 }
 
 START_TEST(every_instruction)
 {
-	static const int modes[] = {OS_MODE_EXACT, OS_MODE_AUTO, OS_MODE_FAST};
-	struct child child;
-	size_t i;
-
-	for (i = 0; i < 3 && !child_is_sanitized(); i++) {
-		child_run(&child, trace_all, (void *)(uintptr_t)&modes[i]);
-		if (child_succeeded(&child))
-			continue;
-		child_show(&child);
-		MUST(!"handlers at every instruction");
-	}
+	if (!child_is_sanitized())
+		in_each_mode(trace_all);
 }
 END_TEST
 
@@ -306,7 +345,7 @@ static void signal_threads(void *arg)
 	time_t end;
 	size_t i;
 
-	MUST(os_mallopt(OS_M_MODE, *(int *)arg) == 1);
+	choose(arg);
 	alarm((unsigned)seconds + 50);
 	MUST(sigaction(SIGUSR1, &action, NULL) == 0);
 	for (i = 0; i < THREADS; i++)
@@ -324,28 +363,30 @@ static void signal_threads(void *arg)
 	}
 	MUST_EQ(os_heap_check(), 0);
 	MUST(total > 100);
-	dprintf(STDOUT_FILENO, "nested: mode %d: %zu signals\n", *(int *)arg,
-		(size_t)total);
+	dprintf(STDOUT_FILENO, "nested: %zu signals\n", (size_t)total);
 }
 
 START_TEST(threads)
 {
-	static const int modes[] = {OS_MODE_EXACT, OS_MODE_FAST};
-	struct child child;
-	size_t i;
-
-	for (i = 0; i < 2 && OSMEM_CONF_THREADS; i++) {
-		child_run(&child, signal_threads,
-			  (void *)(uintptr_t)&modes[i]);
-		if (child_succeeded(&child))
-			continue;
-		child_show(&child);
-		MUST(!"handlers in threads");
-	}
+	if (OSMEM_CONF_THREADS)
+		in_each_mode(signal_threads);
 }
 END_TEST
 
 #endif
+
+/* malloc(0) of the replacement, when hardened. */
+START_TEST(blocks_of_no_bytes)
+{
+	char *p = osmem_nested_alloc(0, 16);
+	char *q = osmem_nested_alloc(0, 16);
+
+	MUST(osmem_nested_holds(p) && osmem_nested_holds(q) && p != q);
+	MUST(osmem_nested_size(p) != 0);
+	MUST(osmem_nested_free(p) && osmem_nested_free(q));
+	MUST(!osmem_nested_free(q));
+}
+END_TEST
 
 int main(void)
 {
@@ -353,6 +394,7 @@ int main(void)
 	TCase *tcase = tcase_create("nested");
 
 	tcase_set_timeout(tcase, 0);
+	tcase_add_test(tcase, blocks_of_no_bytes);
 #ifdef __x86_64__
 	tcase_add_test(tcase, every_instruction);
 #endif
