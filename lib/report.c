@@ -63,11 +63,11 @@ static const char *report_what(enum osmem_found found)
 	}
 }
 
-/* Whoever reads what is written next may allocate. */
-static void report_let_go(void)
+/* What handlers of SIGABRT allocate comes from where all of it does. */
+static _Noreturn void report_end(void)
 {
-	osmem_lock_abandon(&osmem_core_lock);
 	osmem_self_open();
+	osmem_sys_abort();
 }
 
 static struct osmem_report_block report_take_down(struct osmem_place place)
@@ -87,7 +87,7 @@ static struct osmem_report_block report_take_down(struct osmem_place place)
 				       OSMEM_FREE :
 				       OSMEM_USED;
 	}
-	report_let_go();
+	osmem_lock_abandon(&osmem_core_lock);
 	return block;
 }
 
@@ -188,7 +188,7 @@ void osmem_report_pointer_in(const char *call, const void *ptr,
 			     const struct osmem_report_more *more)
 {
 	report_found(call, ptr, report_take_down(place), place.found, more);
-	osmem_sys_abort();
+	report_end();
 }
 
 void osmem_report_pointer(const char *call, const void *ptr,
@@ -238,13 +238,13 @@ void osmem_report_found(struct osmem_place place)
 
 	osmem_print(2, "%s: %s\n", OSMEM_NAME, report_what(place.found));
 	report_block(block, NULL);
-	osmem_sys_abort();
+	report_end();
 }
 
 void osmem_report_size(const char *call, const void *ptr, size_t alignment,
 		       size_t size, size_t usable)
 {
-	report_let_go();
+	osmem_lock_abandon(&osmem_core_lock);
 	if (alignment != 0)
 		osmem_print(2, "%s: %s(%p, %zu, %zu): wrong size or alignment: "
 			       "the block has %zu bytes\n",
@@ -255,7 +255,7 @@ void osmem_report_size(const char *call, const void *ptr, size_t alignment,
 			    OSMEM_NAME, call, ptr, size, usable);
 	report_thread();
 	osmem_sites_print(ptr, false);
-	osmem_sys_abort();
+	report_end();
 }
 
 void osmem_report_written(const void *slot, size_t size)
@@ -271,6 +271,7 @@ void osmem_report_written(const void *slot, size_t size)
 	report_block(block, NULL);
 	report_thread();
 	osmem_sites_print(slot, true);
+	/* A thread's lock is held: nested.c serves handlers. */
 	osmem_sys_abort();
 }
 
@@ -286,5 +287,5 @@ void osmem_report_broken(struct block_meta *broken)
 	report_block(block, NULL);
 	report_thread();
 	osmem_sites_print(block.payload, false);
-	osmem_sys_abort();
+	report_end();
 }

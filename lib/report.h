@@ -68,7 +68,10 @@ OSMEM_FN OSMEM_COLD _Noreturn void osmem_report_size(const char *call,
 						     size_t size,
 						     size_t usable);
 
-/* A free slot that does not hold what its free has left there. */
+/*
+ * A free slot that does not hold what its free has left there. A handler of
+ * SIGABRT is served as one that has interrupted the allocator.
+ */
 OSMEM_FN OSMEM_COLD _Noreturn void osmem_report_written(const void *slot,
 							size_t size);
 
