@@ -139,13 +139,23 @@ static void *core_map(size_t size, size_t alignment, bool *zero)
 	return core_span(span, size, alignment);
 }
 
+/* A handler that comes meanwhile and allocates is seen. */
+static void core_exit_hard(void *bins)
+{
+	bool begun = osmem_thread_begin();
+
+	osmem_hard_exit(bins);
+	osmem_thread_end_if(begun);
+}
+
 static __attribute__((noinline)) void *
 core_get_hard(size_t size, size_t alignment, bool *zero)
 {
-	void *p;
+	void *p = NULL;
 
 	core_check();
-	p = osmem_hard_alloc(size, alignment);
+	if (likely(osmem_hard_is_used()) || osmem_hard_open(core_exit_hard))
+		p = osmem_hard_alloc(size, alignment);
 	*zero = p != NULL;
 	return p;
 }

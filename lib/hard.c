@@ -205,12 +205,12 @@ static void hard_empty_bin(struct hard_thread *t, unsigned int class)
 }
 
 /*
- * The destructor of the key. Others may run after it and allocate: the thread
- * gets a new structure then, and its destructor runs again.
+ * By the destructor of the key. Others may run after it and allocate: the
+ * thread gets a new structure then, and its destructor runs again.
  */
-static void hard_exit(void *arg)
+void osmem_hard_exit(void *bins)
 {
-	struct hard_thread *t = arg;
+	struct hard_thread *t = bins;
 	unsigned int class;
 
 	hard_self = NULL;
@@ -225,13 +225,13 @@ static void hard_exit(void *arg)
 	osmem_unlock(&hard_all.lock);
 }
 
-static OSMEM_COLD bool hard_open(void)
+bool osmem_hard_open(void (*at_exit)(void *bins))
 {
 	osmem_lock(&hard_all.lock);
 	if (!hard_all.tried) {
 		hard_all.tried = true;
 		hard_set_sizes();
-		if (pthread_key_create(&hard_all.key, hard_exit) == 0 &&
+		if (pthread_key_create(&hard_all.key, at_exit) == 0 &&
 		    osmem_hard_slabs_open()) {
 			osmem_hard_maps_seed();
 			atomic_store_explicit(&osmem_hard_used, true,
@@ -348,8 +348,6 @@ void *osmem_hard_alloc(size_t size, size_t alignment)
 	struct hard_thread *t;
 	unsigned int class;
 
-	if (unlikely(!osmem_hard_is_used()) && !hard_open())
-		return NULL;
 	if (alignment < 16)
 		alignment = 16;
 	class = hard_class(size, alignment);

@@ -43,6 +43,14 @@ static inline bool osmem_hard_is_used(void)
  */
 OSMEM_FN void *osmem_hard_alloc(size_t size, size_t alignment);
 
+/*
+ * Makes the tables, once; before the first allocation. at_exit is called at
+ * the end of a thread that has bins, and calls osmem_hard_exit with what it is
+ * given. False when there are no slabs to be had.
+ */
+OSMEM_FN OSMEM_COLD bool osmem_hard_open(void (*at_exit)(void *bins));
+OSMEM_FN void osmem_hard_exit(void *bins);
+
 /* The same for a block of old bytes that grows: it is expected to do again. */
 OSMEM_FN void *osmem_hard_alloc_grown(size_t old, size_t size);
 

@@ -201,13 +201,29 @@ static void on_trap(int signal, siginfo_t *info, void *context)
 		handle(keeper);
 }
 
-static void traced(void (*operation)(void))
+static inline void trap_on(void)
 {
 	__asm__ volatile("pushfq\n\torq $0x100, (%%rsp)\n\tpopfq" ::
 				 : "memory", "cc");
-	operation();
+}
+
+static inline void trap_off(void)
+{
 	__asm__ volatile("pushfq\n\tandq $~0x100, (%%rsp)\n\tpopfq" ::
 				 : "memory", "cc");
+}
+
+static void trap_off_at_exit(void *unused)
+{
+	(void)unused;
+	trap_off();
+}
+
+static void traced(void (*operation)(void))
+{
+	trap_on();
+	operation();
+	trap_off();
 }
 
 static char *block;
@@ -282,10 +298,58 @@ static void trace_all(void *arg)
 		mine.failures);
 }
 
+/* --- after every instruction of a thread's end --- */
+
+static pthread_key_t last_key;
+
+static void *end_traced(void *mine)
+{
+	int i;
+
+	keeper = mine;
+	for (i = 0; i < 1000; i++)
+		os_free(os_malloc((size_t)(i % 100 * 10 + 1)));
+	pthread_setspecific(last_key, mine);
+	trap_on();
+	return NULL;
+}
+
+static void trace_end(void *arg)
+{
+	struct sigaction action = {.sa_sigaction = on_trap,
+				   .sa_flags = SA_SIGINFO};
+	static struct keeper mine;
+	pthread_t thread;
+	size_t i;
+
+	choose(arg);
+	alarm(50);
+	MUST(sigaction(SIGTRAP, &action, NULL) == 0);
+	/* So that both of the library's keys are older than this one. */
+	for (i = 0; i < 1000; i++)
+		os_free(os_malloc(100));
+	MUST(pthread_key_create(&last_key, trap_off_at_exit) == 0);
+	MUST(pthread_create(&thread, NULL, end_traced, &mine) == 0);
+	MUST(pthread_join(thread, NULL) == 0);
+	MUST(mine.runs != 0);
+	for (i = 0; i < KEPT; i++)
+		drop(&mine, i);
+	MUST_EQ(os_heap_check(), 0);
+	dprintf(STDOUT_FILENO, "nested: %zu handlers at a thread's end\n",
+		mine.runs);
+}
+
 START_TEST(every_instruction)
 {
 	if (!child_is_sanitized())
 		in_each_mode(trace_all);
+}
+END_TEST
+
+START_TEST(the_end_of_a_thread)
+{
+	if (!child_is_sanitized() && OSMEM_CONF_THREADS)
+		in_each_mode(trace_end);
 }
 END_TEST
 
@@ -397,6 +461,7 @@ int main(void)
 	tcase_add_test(tcase, blocks_of_no_bytes);
 #ifdef __x86_64__
 	tcase_add_test(tcase, every_instruction);
+	tcase_add_test(tcase, the_end_of_a_thread);
 #endif
 #ifdef INTERRUPTED
 	tcase_add_test(tcase, threads);
