@@ -540,7 +540,7 @@ bool osmem_hard_resize(const char *call, struct osmem_place place, size_t size)
 
 	if (s == NULL)
 		return osmem_hard_map_resize(call, p, size);
-	if (size > s->size || !hard_fits(s, size))
+	if (!hard_fits(s, size))
 		return false;
 	live = hard_take(call, s, p, &index);
 	old = live & HARD_SIZE;
