@@ -472,7 +472,9 @@ static void maps_retire(struct hard_map *m)
 		m = maps_keep(m);
 	if (!drop && m != NULL)
 		m = maps_put_spare(m);
-	for (; m != NULL; m = maps_surplus())
+	if (m != NULL)
+		maps_end(m);
+	while ((m = maps_surplus()) != NULL)
 		maps_end(m);
 	osmem_unlock(&osmem_core_lock);
 }
@@ -525,21 +527,6 @@ bool osmem_hard_map_free(const char *call, void *ptr)
 
 /* --- resizing them --- */
 
-/* Commits what the block gets more, or drops what it gets less. */
-static bool maps_move_end(const struct hard_map *m, size_t size)
-{
-	size_t before = hard_map_body(m->size);
-	size_t after = hard_map_body(size);
-
-	if (after > before)
-		return KEEP(osmem_sys_commit(m->payload + before,
-					     after - before),
-			    "mprotect", after - before) == 0;
-	return after == before ||
-	       KEEP(osmem_sys_drop(m->payload + after, before - after), "mmap",
-		    before - after) == 0;
-}
-
 static bool maps_fits(const struct hard_map *m, size_t size)
 {
 	size_t room = (size_t)(m->start + m->whole - m->payload);
@@ -560,9 +547,32 @@ static void maps_clear(struct hard_map *m, size_t size)
 	memset(m->payload + from, 0, (to < end ? to : end) - from);
 }
 
+/* Who looks at it meanwhile finds it whole: its pages are there. */
+static void maps_set_size(struct hard_map *m, size_t size)
+{
+	osmem_lock(&osmem_core_lock);
+	maps_clear(m, size);
+	maps_all.bytes += hard_map_body(size) - hard_map_body(m->size);
+	m->size = size;
+	hard_map_write_canary(m);
+	osmem_unlock(&osmem_core_lock);
+}
+
+/* What the block gets less goes back, or is cleared at least. */
+static void maps_drop_end(const struct hard_map *m, size_t before)
+{
+	char *end = m->payload + hard_map_body(m->size);
+	size_t less = (size_t)(m->payload + before - end);
+
+	if (KEEP(osmem_sys_drop(end, less), "mmap", less) != 0)
+		memset(end, 0, less);
+}
+
 bool osmem_hard_map_resize(const char *call, const void *ptr, size_t size)
 {
+	size_t after = hard_map_body(size);
 	struct hard_map *m;
+	size_t before;
 	bool fits;
 
 	if (size > PTRDIFF_MAX)
@@ -571,14 +581,16 @@ bool osmem_hard_map_resize(const char *call, const void *ptr, size_t size)
 	m = maps_live(call, ptr);
 	fits = m != NULL && maps_fits(m, size);
 	osmem_unlock(&osmem_core_lock);
-	/* The block is the caller's. */
-	if (!fits || !maps_move_end(m, size))
+	if (!fits)
 		return false;
-	osmem_lock(&osmem_core_lock);
-	maps_clear(m, size);
-	maps_all.bytes += hard_map_body(size) - hard_map_body(m->size);
-	m->size = size;
-	hard_map_write_canary(m);
-	osmem_unlock(&osmem_core_lock);
+	/* The block is the caller's. */
+	before = hard_map_body(m->size);
+	if (after > before && KEEP(osmem_sys_commit(m->payload + before,
+						    after - before),
+				   "mprotect", after - before) != 0)
+		return false;
+	maps_set_size(m, size);
+	if (after < before)
+		maps_drop_end(m, before);
 	return true;
 }

@@ -203,6 +203,34 @@ START_TEST(children_of_threaded_processes_go_on)
 }
 END_TEST
 
+static void *check_often(void *unused)
+{
+	while (!atomic_load(&stop))
+		MUST_EQ(os_heap_check(), 0);
+	return unused;
+}
+
+START_TEST(a_large_block_is_whole_while_it_is_resized)
+{
+	pthread_t thread;
+	char *p = os_malloc(2 * LARGE);
+	int i;
+
+	if (!OSMEM_CONF_THREADS)
+		return;
+	MUST(pthread_create(&thread, NULL, check_often, NULL) == 0);
+	for (i = 0; i < 5000; i++) {
+		memset(p, 'x', 2 * LARGE);
+		p = os_realloc(p, LARGE);
+		p = os_realloc(p, 2 * LARGE);
+		MUST(p[LARGE - 1] == 'x' && p[LARGE] == 0);
+	}
+	atomic_store(&stop, true);
+	pthread_join(thread, NULL);
+	os_free(p);
+}
+END_TEST
+
 struct sum {
 	size_t live;
 	size_t bytes;
@@ -259,6 +287,35 @@ START_TEST(checks_find_what_is_broken)
 	MUST_EQ(os_heap_check(), 1);
 	q[LARGE] = 'x';
 	MUST_EQ(os_heap_check(), 2);
+}
+END_TEST
+
+static size_t address_space(void)
+{
+	unsigned long pages = 0;
+	FILE *f = fopen("/proc/self/statm", "r");
+
+	MUST(f != NULL && fscanf(f, "%lu", &pages) == 1);
+	fclose(f);
+	return pages * (size_t)sysconf(_SC_PAGESIZE);
+}
+
+START_TEST(what_freed_blocks_keep_is_bounded)
+{
+	enum { MANY = 100 };
+	size_t size = (size_t)(sizeof(void *) == 8 ? 64 : 8) << 20;
+	size_t before;
+	int i;
+
+	if (child_is_sanitized() || child_is_emulated())
+		return;
+	churn(size, 1);
+	before = address_space();
+	churn(size, MANY);
+	MUST(address_space() < before + MANY / 2 * size);
+	for (i = 0; i < 3; i++)
+		churn(size / 3, MANY);
+	MUST(address_space() < before + MANY / 2 * size);
 }
 END_TEST
 
@@ -340,6 +397,8 @@ int main(void)
 	tcase_add_test(t, children_of_a_fork_differ);
 	tcase_add_test(t, threads_exchange_blocks);
 	tcase_add_test(t, children_of_threaded_processes_go_on);
+	tcase_add_test(t, a_large_block_is_whole_while_it_is_resized);
+	tcase_add_test(t, what_freed_blocks_keep_is_bounded);
 	tcase_add_test(t, walks_see_what_was_asked_for);
 	tcase_add_test(t, checks_find_what_is_broken);
 	tcase_add_test(t, limits_on_address_space);
