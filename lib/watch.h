@@ -13,7 +13,7 @@
 
 enum { OSMEM_WATCH_GAP = 32 };
 
-/* Written once, by the first call, and only if somebody watches. */
+/* Written by the first call, and by os_mallopt before an allocation. */
 OSMEM_VAR bool osmem_watch_on;
 
 /* Whether somebody watches this process. */

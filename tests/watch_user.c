@@ -32,6 +32,13 @@ static void clean(void)
 	}
 }
 
+static void hardened(void)
+{
+	if (os_mallopt(OS_M_MODE, OS_MODE_FAST) &&
+	    os_mallopt(OS_M_HARDEN, 1))
+		clean();
+}
+
 static void after_free(void)
 {
 	char *p = os_malloc(100);
@@ -85,6 +92,8 @@ int main(int argc, char **argv)
 
 	if (strcmp(what, "clean") == 0)
 		clean();
+	else if (strcmp(what, "hardened") == 0)
+		hardened();
 	else if (strcmp(what, "after-free") == 0)
 		after_free();
 	else if (strcmp(what, "overflow") == 0)
