@@ -133,9 +133,6 @@ __attribute__((noinline)) void osmem_sites_record(const void *p,
 {
 	struct sites_site site = { .thread = osmem_sys_thread() };
 
-	/* A signal handler that has come while the table was changed. */
-	if (osmem_lock_is_mine(&osmem_sites_lock))
-		return;
 	sites_take_frames(&site);
 	osmem_lock(&osmem_sites_lock);
 	sites_enter((uintptr_t)p, which, &site);

@@ -10,6 +10,7 @@
 #include "common.h"
 #include "misuse.h"
 #include "must.h"
+#include "sites.h"
 #include "suite.h"
 
 #include <check.h>
@@ -287,6 +288,20 @@ START_TEST(the_frame_of_the_caller)
 }
 END_TEST
 
+/* Handlers that run between ours and the fork find the lock taken for them. */
+START_TEST(sites_of_handlers_of_fork)
+{
+	struct child child;
+
+	MUST(os_mallopt(OS_M_SITES, 1) == 1);
+	osmem_lock_before_fork(&osmem_sites_lock);
+	victim = make(100);
+	osmem_lock_after_fork(&osmem_sites_lock);
+	run_stopped(&child, free_victim, (void *)8);
+	expect_text(&child, "allocated by", true);
+}
+END_TEST
+
 static uint32_t other_thread;
 
 static void *free_in_thread(void *p)
@@ -526,6 +541,7 @@ int main(void)
 	tcase_add_test(tcase, sites_of_blocks);
 	tcase_add_test(tcase, sites_of_slots);
 	tcase_add_test(tcase, the_frame_of_the_caller);
+	tcase_add_test(tcase, sites_of_handlers_of_fork);
 	tcase_add_test(tcase, sites_of_threads);
 	tcase_add_test(tcase, the_table_is_bounded);
 	tcase_add_test(tcase, sites_with_threads_and_fork);
