@@ -139,18 +139,41 @@ __attribute__((noinline)) void osmem_sites_record(const void *p,
 	osmem_unlock(&osmem_sites_lock);
 }
 
-void osmem_sites_set(bool on)
+static bool sites_have_table(void)
+{
+	bool have;
+
+	osmem_lock(&osmem_sites_lock);
+	have = sites.blocks != NULL;
+	osmem_unlock(&osmem_sites_lock);
+	return have;
+}
+
+/* Of several threads at once one makes the table that stays. */
+static bool sites_make_table(void)
 {
 	size_t size = SITES_SETS * SITES_WAYS * sizeof(struct sites_block);
 	struct sites_site unused = { 0 };
 	void *start = NULL;
 
-	if (on && sites.blocks == NULL) {
-		sites_take_frames(&unused);
-		if (DIE(osmem_sys_map(size, &start), "mmap", size) != 0)
-			return;
+	sites_take_frames(&unused);
+	if (DIE(osmem_sys_map(size, &start), "mmap", size) != 0)
+		return false;
+	osmem_lock(&osmem_sites_lock);
+	if (sites.blocks == NULL) {
 		sites.blocks = start;
+		start = NULL;
 	}
+	osmem_unlock(&osmem_sites_lock);
+	if (start != NULL)
+		KEEP(osmem_sys_unmap(start, size), "munmap", size);
+	return true;
+}
+
+void osmem_sites_set(bool on)
+{
+	if (on && !sites_have_table() && !sites_make_table())
+		return;
 	atomic_store_explicit(&osmem_sites_on, on, memory_order_release);
 }
 
