@@ -179,18 +179,24 @@ static void *new_block(void)
 	return p;
 }
 
+/* The call of a number, with a block of its own; false if there is none. */
+static bool try_call(unsigned int number, const char *rule, void **block,
+		     void **p)
+{
+	*block = new_block();
+	set(rule);
+	errno = UNTOUCHED;
+	return call_number(number, *block, p);
+}
+
 START_TEST(each_call_counts_once)
 {
-	unsigned int i = 0;
+	unsigned int i;
 	void *block;
 	void *p;
 
 	start(_i);
-	for (;; i++) {
-		block = new_block();
-		set("every:2");
-		if (!call_number(i, block, &p))
-			break;
+	for (i = 0; try_call(i, "every:2", &block, &p); i++) {
 		MUST(p != NULL);
 		MUST_EQ(stats_now().fault_calls, 1);
 		os_free(p);
@@ -203,17 +209,12 @@ END_TEST
 
 START_TEST(each_call_can_fail)
 {
-	unsigned int i = 0;
+	unsigned int i;
 	void *block;
 	void *p;
 
 	start(_i);
-	for (;; i++) {
-		block = new_block();
-		set("every:1");
-		errno = UNTOUCHED;
-		if (!call_number(i, block, &p))
-			break;
+	for (i = 0; try_call(i, "every:1", &block, &p); i++) {
 		MUST(p == NULL);
 		MUST_EQ(errno, ENOMEM);
 		MUST_EQ(stats_now().faults, 1);

@@ -12,6 +12,7 @@
 #include "child.h"
 #include "must.h"
 #include "suite.h"
+#include "trap.h"
 #include "workload.h"
 
 #include <check.h>
@@ -153,25 +154,10 @@ END_TEST
 
 /* --- after every instruction --- */
 
-#if defined(__x86_64__) && defined(__linux__)
-
-enum { TRAP = 0x100 };
+#ifdef TRAP_EXISTS
 
 static volatile sig_atomic_t steps;
 
-static inline void trap_on(void)
-{
-	__asm__ volatile("pushfq\n\torq $0x100, (%%rsp)\n\tpopfq" ::
-				 : "memory", "cc");
-}
-
-static inline void trap_off(void)
-{
-	__asm__ volatile("pushfq\n\tandq $~0x100, (%%rsp)\n\tpopfq" ::
-				 : "memory", "cc");
-}
-
-/* The handler itself is not traced: the kernel clears the flag for it. */
 static void fork_on_trap(int signal, siginfo_t *info, void *context)
 {
 	ucontext_t *interrupted = context;
@@ -186,41 +172,11 @@ static void fork_on_trap(int signal, siginfo_t *info, void *context)
 	if (pid == 0) {
 		alarm(30);
 		in_child = 1;
-		interrupted->uc_mcontext.gregs[REG_EFL] &= ~TRAP;
+		interrupted->uc_mcontext.gregs[REG_EFL] &= ~TRAP_FLAG;
 	} else {
 		await(pid);
 	}
 	errno = saved;
-}
-
-static void traced(void (*operation)(void))
-{
-	struct sigaction action = {
-		.sa_sigaction = fork_on_trap,
-		.sa_flags = SA_SIGINFO,
-	};
-
-	MUST(sigaction(SIGTRAP, &action, NULL) == 0);
-	trap_on();
-	operation();
-	trap_off();
-}
-
-static char *block;
-
-static void one_malloc(void)
-{
-	block = os_malloc(100);
-}
-
-static void one_free(void)
-{
-	os_free(block);
-}
-
-static void one_realloc(void)
-{
-	block = os_realloc(block, 3000);
 }
 
 static void trace_one(void *arg)
@@ -228,14 +184,14 @@ static void trace_one(void *arg)
 	void (*operation)(void) = *(void (**)(void))arg;
 	char *guard = os_malloc(100);
 
-	block = os_malloc(200);
-	MUST(guard != NULL && block != NULL);
+	trap_block = os_malloc(200);
+	MUST(guard != NULL && trap_block != NULL);
 	memset(guard, 'g', 100);
 	alarm(20);
-	traced(operation);
-	if (operation == one_free)
-		block = os_malloc(10);
-	os_free(block);
+	trap_all(fork_on_trap, operation);
+	if (operation == trap_free)
+		trap_block = os_malloc(10);
+	os_free(trap_block);
 	MUST(guard[0] == 'g' && guard[99] == 'g');
 	os_free(guard);
 	MUST(os_malloc(50000) != NULL);
@@ -258,9 +214,9 @@ START_TEST(every_instruction)
 {
 	if (child_is_sanitized())
 		return;
-	trace(one_malloc);
-	trace(one_free);
-	trace(one_realloc);
+	trace(trap_malloc);
+	trace(trap_free);
+	trace(trap_realloc);
 }
 END_TEST
 
@@ -275,7 +231,7 @@ static void trace_in_a_thread(void *arg)
 START_TEST(every_instruction_with_threads)
 {
 	struct child child;
-	void (*operation)(void) = one_malloc;
+	void (*operation)(void) = trap_malloc;
 
 	if (child_is_sanitized() || !OSMEM_CONF_THREADS)
 		return;
@@ -297,7 +253,7 @@ int main(void)
 	tcase_set_timeout(tcase, 200);
 	tcase_add_test(tcase, timer);
 	tcase_add_test(tcase, timer_with_threads);
-#if defined(__x86_64__) && defined(__linux__)
+#ifdef TRAP_EXISTS
 	tcase_add_test(tcase, every_instruction);
 	tcase_add_test(tcase, every_instruction_with_threads);
 #endif

@@ -17,6 +17,7 @@
 #include "must.h"
 #include "nested.h"
 #include "suite.h"
+#include "trap.h"
 #include "workload.h"
 
 #include <check.h>
@@ -191,7 +192,7 @@ static bool on_fast_path(const ucontext_t *context)
 
 /* --- after every instruction --- */
 
-#ifdef __x86_64__
+#ifdef TRAP_EXISTS
 
 static void on_trap(int signal, siginfo_t *info, void *context)
 {
@@ -201,52 +202,15 @@ static void on_trap(int signal, siginfo_t *info, void *context)
 		handle(keeper);
 }
 
-static inline void trap_on(void)
-{
-	__asm__ volatile("pushfq\n\torq $0x100, (%%rsp)\n\tpopfq" ::
-				 : "memory", "cc");
-}
-
-static inline void trap_off(void)
-{
-	__asm__ volatile("pushfq\n\tandq $~0x100, (%%rsp)\n\tpopfq" ::
-				 : "memory", "cc");
-}
-
 static void trap_off_at_exit(void *unused)
 {
 	(void)unused;
 	trap_off();
 }
 
-static void traced(void (*operation)(void))
-{
-	trap_on();
-	operation();
-	trap_off();
-}
-
-static char *block;
-
-static void one_malloc(void)
-{
-	block = os_malloc(100);
-}
-
 static void one_map(void)
 {
-	block = os_malloc(500000);
-}
-
-static void one_free(void)
-{
-	os_free(block);
-	block = NULL;
-}
-
-static void one_realloc(void)
-{
-	block = os_realloc(block, 3000);
+	trap_block = os_malloc(500000);
 }
 
 static void one_trim(void)
@@ -260,15 +224,14 @@ static void one_check(void)
 }
 
 static void (*const operations[])(void) = {
-	one_malloc, one_free, one_map, one_realloc, one_free,  one_malloc,
-	one_realloc, one_trim, one_check, one_free, one_malloc, one_free};
+	trap_malloc, trap_free,	   one_map,   trap_realloc, trap_free,
+	trap_malloc, trap_realloc, one_trim,  one_check,    trap_free,
+	trap_malloc, trap_free};
 
 enum { OPERATIONS = sizeof(operations) / sizeof(operations[0]) };
 
 static void trace_all(void *arg)
 {
-	struct sigaction action = {.sa_sigaction = on_trap,
-				   .sa_flags = SA_SIGINFO};
 	static struct keeper mine;
 	char *guards[200];
 	size_t i;
@@ -276,7 +239,6 @@ static void trace_all(void *arg)
 	choose(arg);
 	keeper = &mine;
 	alarm(50);
-	MUST(sigaction(SIGTRAP, &action, NULL) == 0);
 	for (i = 0; i < 200; i++) {
 		guards[i] = os_malloc(i + 1);
 		MUST(guards[i] != NULL);
@@ -284,7 +246,7 @@ static void trace_all(void *arg)
 	}
 	for (i = 0; i < OPERATIONS; i++) {
 		mine.gift = os_malloc(1000 + i);
-		traced(operations[i]);
+		trap_all(on_trap, operations[i]);
 	}
 	MUST(mine.runs > 1000);
 	for (i = 0; i < KEPT; i++)
@@ -310,21 +272,18 @@ static void *end_traced(void *mine)
 	for (i = 0; i < 1000; i++)
 		os_free(os_malloc((size_t)(i % 100 * 10 + 1)));
 	pthread_setspecific(last_key, mine);
-	trap_on();
+	trap_on(on_trap);
 	return NULL;
 }
 
 static void trace_end(void *arg)
 {
-	struct sigaction action = {.sa_sigaction = on_trap,
-				   .sa_flags = SA_SIGINFO};
 	static struct keeper mine;
 	pthread_t thread;
 	size_t i;
 
 	choose(arg);
 	alarm(50);
-	MUST(sigaction(SIGTRAP, &action, NULL) == 0);
 	/* So that both of the library's keys are older than this one. */
 	for (i = 0; i < 1000; i++)
 		os_free(os_malloc(100));
@@ -459,7 +418,7 @@ int main(void)
 
 	tcase_set_timeout(tcase, 0);
 	tcase_add_test(tcase, blocks_of_no_bytes);
-#ifdef __x86_64__
+#ifdef TRAP_EXISTS
 	tcase_add_test(tcase, every_instruction);
 	tcase_add_test(tcase, the_end_of_a_thread);
 #endif
