@@ -409,7 +409,7 @@ static OSMEM_COLD void core_free_hard_sized(const char *call,
 	if (place.slot_size < asked || place.slot_size > most ||
 	    (alignment != 0 && !osmem_hard_is_aligned(place, alignment)))
 		osmem_report_size(call, p, alignment, asked, place.slot_size);
-	osmem_hard_free(call, p);
+	core_free_hard(call, p);
 }
 
 void osmem_core_serve_free_sized(const char *call, void *ptr, size_t alignment,
