@@ -57,6 +57,8 @@ struct osmem_place osmem_hard_locate_slot(const struct hard_slab *s,
 		place.found = look_found(word);
 	if (word & HARD_LIVE)
 		place.slot_size = word & HARD_SIZE;
+	else
+		place.slot_free = true;
 	return place;
 }
 

@@ -105,6 +105,8 @@ struct osmem_place osmem_hot_locate(const void *ptr)
 	offset = (uintptr_t)ptr - (uintptr_t)s->start;
 	place.slot = s->start + offset / s->size * s->size;
 	place.found = OSMEM_FOUND_INSIDE;
+	place.slot_free = !osmem_slab_is_slot(s, place.slot) ||
+			  osmem_slab_is_free(s, place.slot);
 	/* It was a slot before its memory went. */
 	if (place.slot == ptr && osmem_slab_absent(s) != 0)
 		place.found = OSMEM_FOUND_FREE;

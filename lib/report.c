@@ -81,7 +81,9 @@ static struct osmem_report_block report_take_down(struct osmem_place place)
 	} else if (place.slot != NULL) {
 		block.payload = place.slot;
 		block.size = place.slot_size;
-		block.status = place.found == OSMEM_FOUND_FREE ||
+		block.status = place.slot_free ||
+					       place.found ==
+						       OSMEM_FOUND_FREE ||
 					       place.found ==
 						       OSMEM_FOUND_WRITTEN ?
 				       OSMEM_FREE :

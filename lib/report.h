@@ -28,6 +28,7 @@ struct osmem_place {
 	struct block_meta *block; /* that lies there; NULL for none, slots */
 	const void *slot;	  /* or a slab's slot, and its size */
 	size_t slot_size;
+	bool slot_free; /* of INSIDE: whether that one is */
 };
 
 /* A block as a report names it, taken down while it could be looked at. */

@@ -208,6 +208,12 @@ static void free_inside(char *p, size_t size)
 	give_back(p + size / 2 + 1);
 }
 
+static void free_inside_a_free_one(char *p, size_t size)
+{
+	give_back(p);
+	give_back(p + size / 2 + 1);
+}
+
 static void free_one_behind(char *p, size_t size)
 {
 	(void)size;
@@ -275,6 +281,7 @@ static void free_wild(char *p, size_t size)
 START_TEST(pointers_that_are_no_blocks)
 {
 	must_report_all(free_inside, INSIDE);
+	must_report_all(free_inside_a_free_one, "bytes, free; the pointer");
 	must_report_all(free_one_behind, INSIDE);
 	must_report_all(resize_inside, INSIDE);
 	must_report_all(measure_inside, INSIDE);

@@ -158,6 +158,8 @@ START_TEST(misuse_is_reported)
 		os_free(p);
 		errno = 0;
 		MUST(os_realloc(hidden, 10) == NULL && errno == EINVAL);
+		expect_abort(free_inside, hidden,
+			     "bytes, free; the pointer is");
 	}
 }
 END_TEST
