@@ -76,20 +76,13 @@ void *osmem_core_alloc_aligned(size_t size, size_t alignment)
 
 /* --- freeing --- */
 
-static OSMEM_COLD void door_report(const char *call, const void *ptr)
-{
-	const struct osmem_place nowhere = { .found = OSMEM_FOUND_NOTHING };
-
-	osmem_report_pointer(call, ptr, nowhere);
-}
-
 /* Whether a nested block was freed, or the free is a handler's. */
 static OSMEM_COLD bool door_free_nested(const char *call, void *ptr)
 {
 	if (!osmem_nested_holds(ptr))
 		return osmem_nested_defer(ptr), true;
 	if (!osmem_nested_free(ptr))
-		door_report(call, ptr);
+		osmem_report_nested(call, ptr);
 	return true;
 }
 
@@ -136,7 +129,7 @@ static size_t door_look(const char *call, const void *ptr)
 	if (place.found == OSMEM_FOUND_NOTHING)
 		return osmem_hard_is_used() ? 0 : osmem_block_of(ptr)->size;
 	if (place.found != OSMEM_FOUND_LIVE)
-		door_report(call, ptr);
+		osmem_report_nested(call, ptr);
 	return place.slot_size;
 }
 
@@ -147,7 +140,7 @@ size_t osmem_core_usable(const char *call, const void *ptr)
 	if (unlikely(osmem_nested_holds(ptr))) {
 		size = osmem_nested_size(ptr);
 		if (size == 0)
-			door_report(call, ptr);
+			osmem_report_nested(call, ptr);
 		return size;
 	}
 	if (unlikely(!osmem_thread_begin()))

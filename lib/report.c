@@ -226,6 +226,15 @@ static bool report_is_new(uintptr_t key)
 	return true;
 }
 
+/* What was interrupted keeps its locks: nested.c serves handlers of SIGABRT. */
+void osmem_report_nested(const char *call, const void *ptr)
+{
+	struct osmem_report_block none = { .payload = NULL };
+
+	report_found(call, ptr, none, OSMEM_FOUND_NOTHING, NULL);
+	osmem_sys_abort();
+}
+
 void osmem_report_foreign(const char *call, const void *ptr)
 {
 	struct osmem_report_block none = { .payload = NULL };

@@ -56,6 +56,10 @@ OSMEM_FN OSMEM_COLD _Noreturn void osmem_report_pointer_in(
 	const char *call, const void *ptr, struct osmem_place place,
 	const struct osmem_report_more *more);
 
+/* No block, by who may be a handler that has interrupted the allocator. */
+OSMEM_FN OSMEM_COLD _Noreturn void osmem_report_nested(const char *call,
+						       const void *ptr);
+
 /* A pointer that is no block's, option foreign=warn: once for each. Returns. */
 OSMEM_FN OSMEM_COLD void osmem_report_foreign(const char *call,
 					      const void *ptr);

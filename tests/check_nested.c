@@ -17,6 +17,7 @@
 #include "must.h"
 #include "nested.h"
 #include "suite.h"
+#include "thread.h"
 #include "trap.h"
 #include "workload.h"
 
@@ -213,6 +214,11 @@ static void one_map(void)
 	trap_block = os_malloc(500000);
 }
 
+static void take_class(void)
+{
+	trap_block = os_malloc(300);
+}
+
 static void one_trim(void)
 {
 	os_malloc_trim(0);
@@ -297,6 +303,53 @@ static void trace_end(void *arg)
 	dprintf(STDOUT_FILENO, "nested: %zu handlers at a thread's end\n",
 		mine.runs);
 }
+
+/* --- a report in the middle of it --- */
+
+static void on_abort(int signal)
+{
+	char *p = os_malloc(5000);
+
+	(void)signal;
+	MUST(p != NULL);
+	memset(p, 1, 5000);
+	os_free(p);
+	dprintf(STDERR_FILENO, "the handler is through\n");
+}
+
+static char *volatile no_block = osmem_nested_area + 8;
+
+static void free_under_a_lock(int signal, siginfo_t *info, void *context)
+{
+	(void)signal;
+	(void)info;
+	(void)context;
+	if (osmem_lock_is_mine(&osmem_thread_mine->lock))
+		os_free(no_block);
+}
+
+static void report_under_a_lock(void *unused)
+{
+	(void)unused;
+	MUST(os_mallopt(OS_M_MODE, OS_MODE_FAST) == 1);
+	signal(SIGABRT, on_abort);
+	os_free(os_malloc(100));
+	trap_all(free_under_a_lock, take_class);
+}
+
+START_TEST(reports_by_handlers)
+{
+	struct child child;
+
+	if (child_is_sanitized() || !OSMEM_CONF_THREADS)
+		return;
+	child_run(&child, report_under_a_lock, NULL);
+	MUST(child_was_killed_by(&child, SIGABRT));
+	MUST(strstr(child.text, "no block of this allocator") != NULL);
+	MUST(strstr(child.text, "the handler is through") != NULL);
+	MUST(strstr(child.text, "inside an allocation") == NULL);
+}
+END_TEST
 
 START_TEST(every_instruction)
 {
@@ -421,6 +474,7 @@ int main(void)
 #ifdef TRAP_EXISTS
 	tcase_add_test(tcase, every_instruction);
 	tcase_add_test(tcase, the_end_of_a_thread);
+	tcase_add_test(tcase, reports_by_handlers);
 #endif
 #ifdef INTERRUPTED
 	tcase_add_test(tcase, threads);
