@@ -41,7 +41,8 @@ void osmem_init_apply_options(void)
 	if (osmem_option(OSMEM_OPT_STATS) != 0)
 		osmem_sys_keep_stderr();
 	/* Before the first allocation: of other modes nobody is told. */
-	if (osmem_option(OSMEM_OPT_MODE) != OS_MODE_EXACT)
+	if (osmem_watch_is_on() &&
+	    osmem_option(OSMEM_OPT_MODE) != OS_MODE_EXACT)
 		osmem_watch_on = false;
 }
 
