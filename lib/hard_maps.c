@@ -374,8 +374,8 @@ static struct hard_map *maps_keep(struct hard_map *m)
 	return out;
 }
 
-/* Another, when all together are too large: the oldest. Lock. */
-static struct hard_map *maps_surplus(void)
+/* Another, when all together are too large: the oldest, not the last. Lock. */
+static struct hard_map *maps_surplus(const struct hard_map *last)
 {
 	struct hard_map *out = NULL;
 	size_t i;
@@ -385,6 +385,8 @@ static struct hard_map *maps_surplus(void)
 	for (i = 0; i < MAPS_KEPT && out == NULL; i++) {
 		size_t at = (maps_all.first + MAPS_CHANCE + i) % MAPS_KEPT;
 
+		if (maps_all.kept[at] == last)
+			continue;
 		out = maps_all.kept[at];
 		maps_all.kept[at] = NULL;
 	}
@@ -462,6 +464,7 @@ static void maps_retire(struct hard_map *m)
 	bool drop = maps_is_limited() ||
 		    KEEP(osmem_sys_drop(m->start, m->whole), "mmap",
 			 m->whole) != 0;
+	const struct hard_map *last = m;
 	struct hard_map *stuck;
 
 	osmem_lock(&osmem_core_lock);
@@ -474,7 +477,7 @@ static void maps_retire(struct hard_map *m)
 		m = maps_put_spare(m);
 	if (m != NULL)
 		maps_end(m);
-	while ((m = maps_surplus()) != NULL)
+	while ((m = maps_surplus(last)) != NULL)
 		maps_end(m);
 	osmem_unlock(&osmem_core_lock);
 }
