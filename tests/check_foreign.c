@@ -415,26 +415,32 @@ static atomic_bool stop;
 
 static void *hammer_libc(void *unused)
 {
-	static void *blocks[200];
+	static unsigned char *blocks[200];
+	static size_t sizes[200];
 	struct workload w;
 	size_t rounds = 0;
 
 	workload_start(&w, 1);
 	while (!stop) {
 		size_t i = workload_draw(&w, 200);
-		size_t size = 1 + workload_draw(&w, 60000);
+		unsigned char tag = (unsigned char)i;
 
-		if (blocks[i] != NULL)
-			MUST(*(unsigned char *)blocks[i] == (unsigned char)i);
+		MUST(workload_holds(blocks[i], sizes[i], tag, sizes[i]));
 		free(blocks[i]);
-		blocks[i] = malloc(size);
+		sizes[i] = 1 + workload_draw(&w, 60000);
+		blocks[i] = malloc(sizes[i]);
 		MUST(blocks[i] != NULL);
-		memset(blocks[i], (int)i, size);
+		workload_fill(blocks[i], sizes[i], tag);
 		rounds++;
 	}
 	(void)unused;
 	printf("foreign: %zu rounds of libc's malloc\n", rounds);
 	return NULL;
+}
+
+static size_t test_seconds(void)
+{
+	return workload_number("OSMEM_TEST_SECONDS", 3);
 }
 
 static double seconds_now(void)
@@ -447,12 +453,12 @@ static double seconds_now(void)
 
 /*
  * libc's main arena is at the break, so it is the main thread that hammers;
- * os_* runs in the other. OSMEM_TEST_OPS bounds that.
+ * os_* runs in the other. OSMEM_TEST_SECONDS and OSMEM_TEST_OPS bound that.
  */
 static void *work_meanwhile(void *unused)
 {
 	size_t most = workload_number("OSMEM_TEST_OPS", SIZE_MAX);
-	double end = seconds_now() + 3;
+	double end = seconds_now() + (double)test_seconds();
 	struct workload w;
 
 	workload_start(&w, 2);
@@ -574,7 +580,7 @@ int main(void)
 	Suite *suite = suite_create("foreign");
 	TCase *tcase = tcase_create("foreign");
 
-	tcase_set_timeout(tcase, 120);
+	tcase_set_timeout(tcase, 120 + (double)test_seconds());
 	tcase_add_test(tcase, forwards);
 	tcase_add_test(tcase, forwards_before_the_first);
 	tcase_add_test(tcase, back_to_where_it_was);
