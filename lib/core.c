@@ -384,12 +384,11 @@ void osmem_core_serve_free(const char *call, void *ptr)
  * by what a failed os_realloc has swallowed, or by its class.
  */
 static bool core_was_asked(struct osmem_place place, size_t alignment,
-			   size_t asked, size_t step)
+			   size_t asked, size_t most)
 {
-	size_t most = osmem_up(asked, step);
-
 	if (asked > core_size(place))
 		return false;
+	most = osmem_up(most, OSMEM_ALIGN);
 	if (place.slot != NULL)
 		return osmem_hot_fits(place.slot_size, asked) ||
 		       place.slot_size <= osmem_hot_size(most, alignment);
@@ -401,10 +400,9 @@ static bool core_was_asked(struct osmem_place place, size_t alignment,
 static OSMEM_COLD void core_free_hard_sized(const char *call,
 					    struct osmem_place place,
 					    size_t alignment, size_t asked,
-					    size_t step)
+					    size_t most)
 {
 	void *p = (void *)(uintptr_t)place.slot;
-	size_t most = step > OSMEM_ALIGN ? osmem_up(asked, step) : asked;
 
 	if (place.slot_size < asked || place.slot_size > most ||
 	    (alignment != 0 && !osmem_hard_is_aligned(place, alignment)))
@@ -413,14 +411,14 @@ static OSMEM_COLD void core_free_hard_sized(const char *call,
 }
 
 void osmem_core_serve_free_sized(const char *call, void *ptr, size_t alignment,
-				 size_t asked, size_t step)
+				 size_t asked, size_t most)
 {
 	struct osmem_place place;
 	bool is_slot;
 
 	osmem_sites_note(ptr, OSMEM_SITE_FREE);
 	if (core_is_hard(ptr, &place)) {
-		core_free_hard_sized(call, place, alignment, asked, step);
+		core_free_hard_sized(call, place, alignment, asked, most);
 		return;
 	}
 	place = osmem_hot_locate(ptr);
@@ -433,7 +431,7 @@ void osmem_core_serve_free_sized(const char *call, void *ptr, size_t alignment,
 		core_leave();
 		return;
 	}
-	if (!core_was_asked(place, alignment, asked, step) ||
+	if (!core_was_asked(place, alignment, asked, most) ||
 	    (alignment != 0 && (uintptr_t)ptr % alignment != 0))
 		osmem_report_size(call, ptr, alignment, asked,
 				  core_size(place));

@@ -29,11 +29,11 @@ OSMEM_FN void osmem_core_free(const char *call, void *ptr);
 
 /*
  * The same for a block of asked bytes at alignment (0: any). Somebody between
- * may have rounded what was asked up to a multiple of step.
+ * may have asked for up to most in their place.
  */
 OSMEM_FN void osmem_core_free_sized(const char *call, void *ptr,
 				    size_t alignment, size_t asked,
-				    size_t step);
+				    size_t most);
 
 /*
  * Rules 17 to 22 for ptr not NULL and size not 0. 0 and the block in *out, or

@@ -105,11 +105,11 @@ void osmem_core_free(const char *call, void *ptr)
 }
 
 void osmem_core_free_sized(const char *call, void *ptr, size_t alignment,
-			   size_t asked, size_t step)
+			   size_t asked, size_t most)
 {
 	if (door_frees(call, ptr))
 		return;
-	osmem_core_serve_free_sized(call, ptr, alignment, asked, step);
+	osmem_core_serve_free_sized(call, ptr, alignment, asked, most);
 	door_end();
 }
 

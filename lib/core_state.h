@@ -16,7 +16,7 @@ OSMEM_FN void *osmem_core_serve_zero(size_t size);
 OSMEM_FN void osmem_core_serve_free(const char *call, void *ptr);
 OSMEM_FN void osmem_core_serve_free_sized(const char *call, void *ptr,
 					  size_t alignment, size_t asked,
-					  size_t step);
+					  size_t most);
 OSMEM_FN int osmem_core_serve_realloc(const char *call, void *ptr, size_t size,
 				      void **out);
 OSMEM_FN size_t osmem_core_serve_usable(const char *call, const void *ptr);

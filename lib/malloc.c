@@ -216,18 +216,21 @@ EXPORT void *pvalloc(size_t size)
 
 EXPORT void free_sized(void *ptr, size_t size)
 {
+	size_t asked = malloc_at_least(size);
+
 	osmem_stats_count(OSMEM_STATS_FREE, 0);
 	if (ptr != NULL)
-		osmem_core_free_sized("free_sized", ptr, 0,
-				      malloc_at_least(size), OSMEM_ALIGN);
+		osmem_core_free_sized("free_sized", ptr, 0, asked, asked);
 }
 
 EXPORT void free_aligned_sized(void *ptr, size_t alignment, size_t size)
 {
+	size_t asked = malloc_at_least(size);
+
 	osmem_stats_count(OSMEM_STATS_FREE, 0);
 	if (ptr != NULL)
 		osmem_core_free_sized("free_aligned_sized", ptr, alignment,
-				      malloc_at_least(size), OSMEM_ALIGN);
+				      asked, asked);
 }
 
 EXPORT size_t malloc_usable_size(void *ptr)
@@ -385,16 +388,20 @@ DELETE_EXPORT _ZdaPvRKSt9nothrow_t(void *ptr, const void *tag)
 	malloc_free("operator delete[]", ptr);
 }
 
-/* The aligned news of some runtimes round the size up to the alignment. */
+/*
+ * The news of some runtimes round a size up to the alignment, and ask for a
+ * byte when it is 0.
+ */
 static void malloc_delete(const char *call, void *ptr, size_t alignment,
 			  size_t size)
 {
+	size_t most = osmem_up(size + (size == 0),
+			       alignment + (alignment == 0));
+
 	osmem_stats_count(OSMEM_STATS_FREE, 0);
 	if (ptr != NULL)
 		osmem_core_free_sized(call, ptr, alignment,
-				      malloc_at_least(size),
-				      alignment > OSMEM_ALIGN ? alignment :
-								OSMEM_ALIGN);
+				      malloc_at_least(size), most);
 }
 
 DELETE_EXPORT DELETE(_ZdlPv, )(void *ptr, size_t size)

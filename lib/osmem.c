@@ -176,7 +176,7 @@ void os_free_sized(void *ptr, size_t size)
 	osmem_stats_count(OSMEM_STATS_FREE, 0);
 	if (ptr != NULL)
 		osmem_core_free_sized("os_free_sized", ptr, 0, size,
-				      OSMEM_ALIGN);
+				      size);
 }
 
 void os_free_aligned_sized(void *ptr, size_t alignment, size_t size)
@@ -184,7 +184,7 @@ void os_free_aligned_sized(void *ptr, size_t alignment, size_t size)
 	osmem_stats_count(OSMEM_STATS_FREE, 0);
 	if (ptr != NULL)
 		osmem_core_free_sized("os_free_aligned_sized", ptr, alignment,
-				      size, OSMEM_ALIGN);
+				      size, size);
 }
 
 static char *os_copy(const char *s, size_t length)
