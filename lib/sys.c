@@ -375,13 +375,14 @@ const char *osmem_sys_getenv(const char *name)
 	return NULL;
 }
 
+/* libc's write() is a cancellation point, and malloc must not be one. */
 int osmem_sys_write(int fd, const char *buf, size_t size)
 {
 	int saved = errno;
 	int err = 0;
 
 	while (size > 0 && err == 0) {
-		ssize_t n = write(fd, buf, size);
+		long n = syscall(SYS_write, fd, buf, size);
 
 		if (n > 0) {
 			buf += n;
@@ -458,6 +459,35 @@ void osmem_sys_wake(const uint32_t *word)
 
 	syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
 	errno = saved;
+}
+
+/* glibc's; recursive. */
+extern void _IO_list_lock(void) __attribute__((weak));
+extern void _IO_list_unlock(void) __attribute__((weak));
+extern void _IO_list_resetlock(void) __attribute__((weak));
+
+/* How often the thread that has the lock has taken it; nobody else looks. */
+static int sys_files_taken;
+
+/* As glibc does: no lock in the way of a handler's fork while it is alone. */
+void osmem_sys_lock_files(void)
+{
+	if (!OSMEM_IS_REPLACEMENT || _IO_list_lock == NULL ||
+	    osmem_sys_is_alone())
+		return;
+	_IO_list_lock();
+	sys_files_taken++;
+}
+
+void osmem_sys_unlock_files(bool child)
+{
+	if (!OSMEM_IS_REPLACEMENT || sys_files_taken == 0)
+		return;
+	sys_files_taken--;
+	if (child)
+		_IO_list_resetlock();
+	else
+		_IO_list_unlock();
 }
 
 void osmem_sys_abort(void)

@@ -113,6 +113,13 @@ OSMEM_FN int osmem_sys_kept_stderr(void);
 OSMEM_FN void osmem_sys_wait(const uint32_t *word, uint32_t value);
 OSMEM_FN void osmem_sys_wake(const uint32_t *word);
 
+/*
+ * Around a fork, the lock of stdio's list of files, where malloc is ours: who
+ * has it may wait for a file, and who has the file for malloc.
+ */
+OSMEM_FN void osmem_sys_lock_files(void);
+OSMEM_FN void osmem_sys_unlock_files(bool child);
+
 /* abort(3), with no lock of the library held by the caller. */
 OSMEM_FN _Noreturn void osmem_sys_abort(void);
 

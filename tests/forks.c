@@ -8,6 +8,10 @@
  * with CLONE_VM and CLONE_VFORK, posix_spawn and system. A child that is not
  * done in time counts as hung.
  *
+ * Where malloc is under test, stdio allocates under its own locks meanwhile:
+ * two threads read long lines, one flushes all files. Not with musl, whose
+ * lock of the list of files nobody can take before our own.
+ *
  *	forks [-n FORKS] [-t THREADS] [-s SECONDS_OF_A_CHILD]
  */
 #define _GNU_SOURCE
@@ -133,6 +137,45 @@ static void *work(void *arg)
 		if (next_random(&state) % 64 == 0)
 			usleep(300);
 	}
+	return NULL;
+}
+
+/* --- stdio --- */
+
+#if defined(FRONT_MALLOC) && defined(__GLIBC__)
+enum { STDIO = 3 };
+#else
+enum { STDIO = 0 };
+#endif
+
+static void *read_lines(void *unused)
+{
+	FILE *f = tmpfile();
+	char *line = NULL;
+	size_t size = 0;
+	int i;
+
+	MUST(f != NULL);
+	for (i = 0; i < 50000; i++)
+		MUST(putc('x', f) == 'x');
+	while (!stop) {
+		rewind(f);
+		MUST(getline(&line, &size, f) == 50000);
+		free(line);
+		line = NULL;
+		size = 0;
+	}
+	(void)unused;
+	return NULL;
+}
+
+static void *flush_all(void *unused)
+{
+	while (!stop) {
+		MUST(fflush(NULL) == 0);
+		usleep(10);
+	}
+	(void)unused;
 	return NULL;
 }
 
@@ -277,6 +320,16 @@ static void other(unsigned seed)
 	}
 }
 
+static void start(pthread_t *thread, int i)
+{
+	static void *(*const first[])(void *) = {read_lines, read_lines,
+						 flush_all};
+	void *(*run)(void *) = i < STDIO ? first[i] : work;
+
+	MUST(pthread_create(thread, NULL, run, (void *)(uintptr_t)(i + 1)) ==
+	     0);
+}
+
 int main(int argc, char **argv)
 {
 	pthread_t threads[64];
@@ -307,11 +360,12 @@ int main(int argc, char **argv)
 	for (i = 0; i < BLOCKS; i++)
 		blocks[i] = make(&state);
 	for (i = 0; i < count; i++)
-		MUST(pthread_create(&threads[i], NULL, work,
-				    (void *)(uintptr_t)(i + 1)) == 0);
+		start(&threads[i], i);
 	for (n = 0; n < forks; n++) {
-		pid_t pid = fork();
+		pid_t pid;
 
+		alarm(4 * child_seconds);
+		pid = fork();
 		if (pid == 0)
 			child(n);
 		await(pid);
