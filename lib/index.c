@@ -84,15 +84,22 @@ static struct osmem_key *index_keys(struct index_node *n)
 
 /* --- the pool --- */
 
-void osmem_index_init(void)
+static size_t index_limit(void)
 {
 	size_t limit = osmem_sys_space_limit();
 	size_t size = INDEX_RESERVE;
+
+	while (size > limit / 16)
+		size /= 2;
+	return size;
+}
+
+void osmem_index_init(void)
+{
+	size_t size = index_limit();
 	void *start = NULL;
 
 	index_pool.top = 1;
-	while (size > limit / 16)
-		size /= 2;
 	while (size >= INDEX_COMMIT &&
 	       KEEP(osmem_sys_reserve(size, &start), "mmap", size) != 0)
 		size /= 2;
@@ -145,17 +152,32 @@ void osmem_index_forgo(void)
 	index_pool.promised--;
 }
 
-bool osmem_index_release_spare(void)
+static bool index_shrink(size_t size)
 {
-	size_t spare = index_pool.reserved - index_pool.committed;
-	char *start = (char *)index_pool.nodes + index_pool.committed;
+	size_t spare = index_pool.reserved - size;
+	char *start = (char *)index_pool.nodes + size;
 
 	if (spare < INDEX_COMMIT)
 		return false;
 	if (KEEP(osmem_sys_unmap(start, spare), "munmap", spare) != 0)
 		return false;
-	index_pool.reserved = index_pool.committed;
+	index_pool.reserved = size;
 	return true;
+}
+
+bool osmem_index_release_spare(void)
+{
+	return index_shrink(index_pool.committed);
+}
+
+void osmem_index_keep_limit(void)
+{
+	size_t most = index_limit();
+
+	if (most < index_pool.committed)
+		most = index_pool.committed;
+	if (most < index_pool.reserved)
+		index_shrink(most);
 }
 
 size_t osmem_index_bytes(void)

@@ -15,6 +15,7 @@
 #include "index.h"
 #include "lock.h"
 #include "options.h"
+#include "region.h"
 #include "sites.h"
 #include "stretch.h"
 #include "sys.h"
@@ -155,11 +156,24 @@ static void init_after_fork_in_parent(void)
 	osmem_thread_end_if(begun);
 }
 
+/*
+ * A limit on address space that was set since the start leaves none to a child
+ * for threads: libc maps their stacks before anybody allocates. In the child
+ * only, as what is given up does not come back.
+ */
+static void init_keep_limits(void)
+{
+	osmem_index_keep_limit();
+	osmem_region_keep_limit();
+}
+
 static void init_after_fork_in_child(void)
 {
 	bool begun = osmem_thread_begin();
 
 	osmem_lock_after_fork(&osmem_sites_lock);
+	if (begun)
+		init_keep_limits();
 	osmem_lock_after_fork(&osmem_core_lock);
 	osmem_hard_after_fork(true);
 	osmem_thread_after_fork(true);

@@ -215,9 +215,10 @@ bool osmem_region_release_spare(void)
  * The kernel does not ask RLIMIT_AS when reserved space is committed: a limit
  * that was set since is kept by us.
  */
-static void region_keep_limit(size_t committed)
+void osmem_region_keep_limit(void)
 {
 	size_t most = region_limit() >> OSMEM_UNIT_SHIFT;
+	size_t committed = region_committed();
 
 	if (most < region.reserved >> OSMEM_UNIT_SHIFT)
 		region_shrink(most > committed ? most : committed);
@@ -230,7 +231,7 @@ static bool region_commit(void)
 	size_t to = from + (REGION_STEP >> OSMEM_UNIT_SHIFT);
 	int i;
 
-	region_keep_limit(from);
+	osmem_region_keep_limit();
 	if (to << OSMEM_UNIT_SHIFT > region.reserved)
 		return false;
 	for (i = 0; i < REGION_EXTENTS; i++)

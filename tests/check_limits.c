@@ -15,6 +15,7 @@
 
 #include <check.h>
 #include <osmem.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -223,6 +224,35 @@ START_TEST(reservations_make_room)
 }
 END_TEST
 
+static void *do_nothing(void *arg)
+{
+	return arg;
+}
+
+static void start_a_thread(void *arg)
+{
+	pthread_t thread;
+
+	MUST(pthread_create(&thread, NULL, do_nothing, arg) == 0);
+	MUST(pthread_join(thread, NULL) == 0);
+	MUST_EQ(os_heap_check(), 0);
+}
+
+/* libc maps a thread's stack before anybody allocates. */
+START_TEST(reservations_leave_room_for_threads)
+{
+	struct child child;
+
+	if (child_is_sanitized() || !OSMEM_CONF_THREADS)
+		return;
+	MUST(os_mallopt(OS_M_MODE, OS_MODE_FAST) == 1);
+	os_free(os_malloc(100));
+	limit(RLIMIT_AS, (size_t)200 * MEBIBYTE);
+	child_run(&child, start_a_thread, NULL);
+	MUST(child_succeeded(&child));
+}
+END_TEST
+
 int main(int argc, char **argv)
 {
 	Suite *suite = suite_create("limits");
@@ -241,6 +271,7 @@ int main(int argc, char **argv)
 	tcase_add_test(tcase, address_space_lowered_later);
 	tcase_add_test(tcase, data_lowered_later);
 	tcase_add_test(tcase, reservations_make_room);
+	tcase_add_test(tcase, reservations_leave_room_for_threads);
 	suite_add_tcase(suite, tcase);
 	return suite_run(suite);
 }
