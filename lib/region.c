@@ -89,14 +89,16 @@ static struct {
 
 /* --- reserving and committing --- */
 
+static size_t region_steps(size_t size)
+{
+	return size & ~(REGION_STEP - 1);
+}
+
 static size_t region_limit(void)
 {
-	size_t limit = osmem_sys_space_limit();
-	size_t size = REGION_LARGEST;
+	size_t most = osmem_sys_space_limit() / 4;
 
-	while (limit != SIZE_MAX && size > limit / 4)
-		size /= 2;
-	return size;
+	return most < REGION_LARGEST ? region_steps(most) : REGION_LARGEST;
 }
 
 /* The units, their records and their heads in one reservation. */
@@ -127,7 +129,8 @@ bool osmem_region_open(void *nobody)
 	if (region.tried)
 		return region.reserved != 0;
 	region.tried = true;
-	for (size = region_limit(); size >= REGION_SMALLEST; size /= 2)
+	for (size = region_limit(); size >= REGION_SMALLEST;
+	     size = region_steps(size / 2))
 		if (region_reserve(size))
 			return true;
 	return false;
