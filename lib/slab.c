@@ -269,6 +269,8 @@ static uint32_t slab_take_fresh(struct osmem_slab *s, void **end, uint32_t most)
 		if (carved != 0 && s->units == 1)
 			counted = ((carved - 1) >> osmem_slab_piece_shift) + 1;
 		slab_use(s, index++, counted);
+		/* It may have been carved before, and bear a link. */
+		slot[0] = 0;
 		slot[1] = s->mark;
 		*--end = slot;
 		carved += s->size;
