@@ -134,10 +134,13 @@ size_t osmem_init_page_size(void)
 }
 
 /* A signal may come between two of the locks, or a fork out of a handler. */
+/* fork() itself takes the lock of the files, but after this: too late. */
 static void init_before_fork(void)
 {
-	bool begun = osmem_thread_begin();
+	bool begun;
 
+	osmem_sys_lock_files();
+	begun = osmem_thread_begin();
 	osmem_thread_before_fork();
 	osmem_hard_before_fork();
 	osmem_lock_before_fork(&osmem_core_lock);
@@ -154,6 +157,7 @@ static void init_after_fork_in_parent(void)
 	osmem_hard_after_fork(false);
 	osmem_thread_after_fork(false);
 	osmem_thread_end_if(begun);
+	osmem_sys_unlock_files(false);
 }
 
 /*
@@ -178,6 +182,7 @@ static void init_after_fork_in_child(void)
 	osmem_hard_after_fork(true);
 	osmem_thread_after_fork(true);
 	osmem_thread_end_if(begun);
+	osmem_sys_unlock_files(true);
 }
 
 /*
