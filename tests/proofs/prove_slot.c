@@ -11,7 +11,7 @@
  *
  * fault: slab.c s|osmem_is_power_of_two(size) + 1;|1;|
  * fault: slab.c s|power_of_two(size) + 1;|power_of_two(size);|
- * fault: slab.c s|slots \* (s->size|(slots + 1) * (s->size|
+ * fault: slab_state.h s|slots \* (s->size|(slots + 1) * (s->size|
  * fault: slab.h s|offset \* s->magic <$|offset * s->magic <=|
  * values: CLASS 0 79
  * cbmc: --unwind 40 --slice-formula --no-standard-checks
