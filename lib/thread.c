@@ -6,6 +6,7 @@
  */
 #include "thread_state.h"
 
+#include "check.h"
 #include "lock.h"
 #include "sys.h"
 
@@ -126,6 +127,9 @@ static bool thread_reserve(struct osmem_thread *t, size_t size, ptrdiff_t more)
 	if (size < THREAD_LARGE)
 		return true;
 	above = t->large + bytes - thread_large_own(t);
+	/* What gets less asks for nothing, though its own share has shrunk. */
+	if (more < 0 && above > t->promised)
+		above = t->promised;
 	if (!thread_promise(t, above > 0 ? above : 0))
 		return false;
 	t->large += bytes;
@@ -296,6 +300,8 @@ static void thread_judge(struct osmem_thread *t, unsigned int class)
 	osmem_thread_watch(t);
 	if (t->top[class] >= t->end[class])
 		osmem_thread_cut(t, class, thread_most(t, class) / 2);
+	/* free() knows a full bin by its end. */
+	OSMEM_ASSERT(t->top[class] <= t->end[class]);
 }
 
 /* --- frees off the hot path --- */
