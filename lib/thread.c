@@ -306,13 +306,9 @@ static void thread_judge(struct osmem_thread *t, unsigned int class)
 
 /* --- frees off the hot path --- */
 
-/* A slot of the thread's own goes to its slab. */
-static void thread_put_one(struct osmem_thread *t, struct osmem_slab *s,
+static void thread_put_one(struct osmem_thread *t, unsigned int class,
 			   void *ptr)
 {
-	unsigned int class = s->class;
-
-	((uintptr_t *)ptr)[1] = s->mark;
 	osmem_thread_enter(t);
 	thread_put(t, &ptr, 1);
 	thread_judge(t, class);
@@ -363,18 +359,6 @@ bool osmem_thread_free_remote(void *ptr)
 	       thread_release_remote(t, s, ptr);
 }
 
-bool osmem_thread_release(struct osmem_slab *s, void *ptr)
-{
-	struct osmem_thread *t = osmem_thread_mine;
-
-	if (osmem_thread_free_to(t, ptr))
-		return true;
-	if (osmem_slab_owner(s) != t)
-		return thread_release_remote(t, s, ptr);
-	thread_put_one(t, s, ptr);
-	return true;
-}
-
 static void thread_make_room(struct osmem_thread *t, unsigned int class)
 {
 	osmem_thread_enter(t);
@@ -387,22 +371,38 @@ static void thread_make_room(struct osmem_thread *t, unsigned int class)
 	osmem_thread_leave(t);
 }
 
+/* A slot of the thread's own goes to its bin, or to its slab. */
+static void thread_free_own(struct osmem_thread *t, struct osmem_slab *s,
+			    void *ptr)
+{
+	unsigned int class = s->class;
+
+	if (t->top[class] == t->end[class])
+		thread_make_room(t, class);
+	((uintptr_t *)ptr)[1] = s->mark;
+	if (t->top[class] == t->end[class] ||
+	    atomic_load_explicit(&osmem_slab_shut, memory_order_relaxed))
+		thread_put_one(t, class, ptr);
+	else
+		*++t->top[class] = ptr;
+}
+
 bool osmem_thread_flush(void *ptr)
 {
 	bool begun = osmem_thread_begin();
-	struct osmem_thread *t = osmem_thread_mine;
-	struct osmem_slab *s = osmem_slab_of(ptr);
-	unsigned int class = s->class;
 
-	thread_make_room(t, class);
-	if (t->top[class] == t->end[class]) {
-		thread_put_one(t, s, ptr);
-	} else {
-		((uintptr_t *)ptr)[1] = s->mark;
-		*++t->top[class] = ptr;
-	}
-	if (begun)
-		osmem_thread_end();
+	thread_free_own(osmem_thread_mine, osmem_slab_of(ptr), ptr);
+	osmem_thread_end_if(begun);
+	return true;
+}
+
+bool osmem_thread_release(struct osmem_slab *s, void *ptr)
+{
+	struct osmem_thread *t = osmem_thread_mine;
+
+	if (osmem_slab_owner(s) != t)
+		return thread_release_remote(t, s, ptr);
+	thread_free_own(t, s, ptr);
 	return true;
 }
 

@@ -135,9 +135,9 @@ osmem_thread_alloc(size_t size, void *(*slow)(size_t size))
  * Frees a slot of the thread's own slabs. False when it is none, or looks
  * wrong: take the slow path, which finds out.
  */
-static inline __attribute__((always_inline)) bool
-osmem_thread_free_to(struct osmem_thread *t, void *ptr)
+static inline __attribute__((always_inline)) bool osmem_thread_free(void *ptr)
 {
+	struct osmem_thread *t = osmem_thread_self;
 	size_t offset = (uintptr_t)ptr - t->base;
 	uintptr_t *slot = ptr;
 	struct osmem_slab *s;
@@ -164,11 +164,6 @@ osmem_thread_free_to(struct osmem_thread *t, void *ptr)
 	top[1] = ptr;
 	t->top[class] = top + 1;
 	return true;
-}
-
-static inline __attribute__((always_inline)) bool osmem_thread_free(void *ptr)
-{
-	return osmem_thread_free_to(osmem_thread_self, ptr);
 }
 
 /* A slot of a hot class, out of the thread's bin; NULL without space. */
