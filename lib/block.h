@@ -61,7 +61,8 @@ static inline uint64_t osmem_block_mix(uint64_t h, uint64_t v)
 	return h ^ (h >> 29);
 }
 
-static inline uint32_t osmem_block_seal(const struct block_meta *b)
+static inline OSMEM_ANY_BYTES uint32_t
+osmem_block_seal(const struct block_meta *b)
 {
 	uint64_t h = osmem_block_mix(osmem_block_key[0], (uintptr_t)b);
 
@@ -86,8 +87,12 @@ static inline void osmem_block_set(struct block_meta *b, size_t size,
 	osmem_block_reseal(b);
 }
 
-/* Whether the header is as the library wrote it. b must be readable. */
-static inline bool osmem_block_intact(const struct block_meta *b)
+/*
+ * Whether the header is as the library wrote it. b must be readable, and may be
+ * anything: bytes of a block that the program may not touch, too (watch.h).
+ */
+static inline OSMEM_ANY_BYTES bool
+osmem_block_intact(const struct block_meta *b)
 {
 	return (unsigned int)b->status <= OSMEM_MAPPED &&
 	       b->seal == osmem_block_seal(b);

@@ -37,6 +37,8 @@ enum { OSMEM_IS_REPLACEMENT = 0 };
 #endif
 
 #define OSMEM_COLD __attribute__((cold, noinline))
+/* Reads what AddressSanitizer has been told that nobody may. */
+#define OSMEM_ANY_BYTES __attribute__((no_sanitize("address")))
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 

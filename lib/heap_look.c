@@ -32,8 +32,8 @@ static struct block_meta *heap_containing(struct osmem_stretch s,
 }
 
 /* ptr lies in s and is not a live block; former: its header is still whole. */
-static OSMEM_COLD struct osmem_place heap_explain(struct osmem_stretch s,
-						  const void *ptr, bool former)
+static OSMEM_COLD OSMEM_ANY_BYTES struct osmem_place
+heap_explain(struct osmem_stretch s, const void *ptr, bool former)
 {
 	struct osmem_place place = { .found = OSMEM_FOUND_INSIDE };
 
@@ -62,7 +62,7 @@ static bool heap_has_header(struct osmem_stretch s, const void *ptr)
 	       osmem_block_intact(osmem_block_of(ptr));
 }
 
-struct block_meta *osmem_heap_live(const void *ptr)
+OSMEM_ANY_BYTES struct block_meta *osmem_heap_live(const void *ptr)
 {
 	struct block_meta *b = osmem_block_of(ptr);
 	struct osmem_stretch s;
@@ -72,7 +72,7 @@ struct block_meta *osmem_heap_live(const void *ptr)
 	       b->status == OSMEM_USED ? b : NULL;
 }
 
-struct osmem_place osmem_heap_locate(const void *ptr)
+OSMEM_ANY_BYTES struct osmem_place osmem_heap_locate(const void *ptr)
 {
 	struct block_meta *b = osmem_heap_live(ptr);
 	struct osmem_place place = { .found = OSMEM_FOUND_LIVE, .block = b };

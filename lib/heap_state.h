@@ -35,7 +35,8 @@ static inline struct osmem_key osmem_heap_place_key(struct block_meta *b)
 	return (struct osmem_key){ (uintptr_t)b, 0 };
 }
 
-static inline struct osmem_key osmem_heap_ready_key(struct block_meta *b)
+static inline OSMEM_ANY_BYTES struct osmem_key
+osmem_heap_ready_key(struct block_meta *b)
 {
 	return (struct osmem_key){ b->size, (uintptr_t)b };
 }

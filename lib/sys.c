@@ -108,8 +108,7 @@ int osmem_sys_commit(void *start, size_t size)
 }
 
 /* What AddressSanitizer has been told of the memory does not hold for us. */
-static __attribute__((no_sanitize("address"))) char
-sys_exchange(volatile char *p, char value)
+static OSMEM_ANY_BYTES char sys_exchange(volatile char *p, char value)
 {
 	char before = *p;
 
