@@ -179,14 +179,17 @@ static bool on_fast_path(const ucontext_t *context)
 	const uintptr_t functions[] = {
 		(uintptr_t)os_malloc,	     (uintptr_t)os_free,
 		(uintptr_t)os_calloc,	     (uintptr_t)os_aligned_alloc,
-		(uintptr_t)os_memalign,	     (uintptr_t)osmem_core_alloc,
-		(uintptr_t)osmem_core_realloc};
+		(uintptr_t)os_memalign,	     (uintptr_t)os_realloc,
+		(uintptr_t)osmem_core_alloc, (uintptr_t)osmem_core_realloc};
 	uintptr_t pc = INTERRUPTED(context);
+	uintptr_t near = FAST_PATH;
 	size_t i;
 
-	/* And what is in line in them, or near. */
+	/* And what is in line in them, or near; sanitizers add much to them. */
+	if (child_is_sanitized())
+		near *= 8;
 	for (i = 0; i < sizeof(functions) / sizeof(functions[0]); i++)
-		if (pc - functions[i] + FAST_PATH < 2 * FAST_PATH)
+		if (pc - functions[i] + near < 2 * near)
 			return true;
 	return false;
 }
