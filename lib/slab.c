@@ -23,7 +23,7 @@ enum {
 	SLAB_SLOTS_LEAST = 8,
 	SLAB_WASTE = 12,
 	SLAB_UNITS_MOST = 32,
-	SLAB_ORPHAN = 4,
+	SLAB_ORPHAN = 4, /* of what is left of one, this part is much */
 	SLAB_SHARED = 256 << 10 /* the largest slot of many in a slab */
 };
 

@@ -279,7 +279,7 @@ static bool thread_is_given_up(struct osmem_thread *t, unsigned int class)
  * Little is left of what the thread used: what bins keep for a class of which
  * there were few is not looked at again. Lock.
  */
-void osmem_thread_watch(struct osmem_thread *t)
+static void thread_watch(struct osmem_thread *t)
 {
 	unsigned int class;
 
@@ -297,7 +297,7 @@ static void thread_judge(struct osmem_thread *t, unsigned int class)
 {
 	if (thread_is_given_up(t, class))
 		thread_narrow(t, class);
-	osmem_thread_watch(t);
+	thread_watch(t);
 	if (t->top[class] >= t->end[class])
 		osmem_thread_cut(t, class, thread_most(t, class) / 2);
 	/* free() knows a full bin by its end. */
@@ -306,6 +306,7 @@ static void thread_judge(struct osmem_thread *t, unsigned int class)
 
 /* --- frees off the hot path --- */
 
+/* A marked slot of the thread's own goes to its slab. */
 static void thread_put_one(struct osmem_thread *t, unsigned int class,
 			   void *ptr)
 {
@@ -322,7 +323,7 @@ static void thread_look_after(struct osmem_thread *t)
 		return;
 	osmem_thread_enter(t);
 	osmem_thread_look(t);
-	osmem_thread_watch(t);
+	thread_watch(t);
 	osmem_thread_leave(t);
 }
 
@@ -359,6 +360,7 @@ bool osmem_thread_free_remote(void *ptr)
 	       thread_release_remote(t, s, ptr);
 }
 
+/* A full bin is widened, if it was refilled since it was full the last time. */
 static void thread_make_room(struct osmem_thread *t, unsigned int class)
 {
 	osmem_thread_enter(t);

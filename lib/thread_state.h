@@ -41,9 +41,6 @@ OSMEM_FN void osmem_thread_set_most(struct osmem_thread *t, unsigned int class,
 OSMEM_FN void osmem_thread_cut(struct osmem_thread *t, unsigned int class,
 			       ptrdiff_t keep);
 
-/* Empties the bins of a thread that uses little of what it used to. */
-OSMEM_FN void osmem_thread_watch(struct osmem_thread *t);
-
 /* Lists of slabs. */
 OSMEM_FN void osmem_thread_link(struct osmem_slab **list, struct osmem_slab *s);
 OSMEM_FN void osmem_thread_unlink(struct osmem_slab **list,
