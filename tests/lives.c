@@ -43,13 +43,14 @@ static void take(unsigned char **blocks)
 	size_t size = 8;
 	int i;
 
-	for (i = 0; i<BLOCKS; i++, size = size> 200000 ? 8 : size * 3 / 2) {
+	for (i = 0; i < BLOCKS; i++) {
 		blocks[i] = front_malloc(size);
 		MUST(blocks[i] != NULL);
 		memset(blocks[i], i + 1, size);
 		blocks[i] = front_realloc(blocks[i], size + size / 3);
 		MUST(blocks[i] != NULL && blocks[i][0] == i + 1 &&
 		     blocks[i][size - 1] == i + 1);
+		size = size > 200000 ? 8 : size * 3 / 2;
 	}
 }
 
@@ -271,15 +272,19 @@ static int destructors(void)
 
 /* --- the process --- */
 
+/*
+ * Locked pages cannot be given back: what eight threads hold at once stays, and
+ * no more than that, however many follow them.
+ */
 static int locked(void)
 {
-	size_t most = (size_t)64 << 20;
+	size_t most = (size_t)128 << 20;
 
 	if (mlockall(MCL_CURRENT | MCL_FUTURE) != 0)
 		return SKIPPED;
 	work();
 	if (FRONT_THREADS)
-		run_threads(2, work_in_thread, (size_t)256 << 10);
+		run_threads(10, work_in_thread, (size_t)256 << 10);
 	front_trim();
 	MUST(resident() < most);
 	MUST(front_check() == 0);
