@@ -40,13 +40,15 @@ static inline void *osmem_hot_large(size_t size)
 {
 	struct osmem_thread *t = osmem_thread_self;
 	unsigned int class;
-	void **top;
+	void *slot;
 
 	if (size - 1 >= OSMEM_CLASS_LARGEST)
 		return NULL;
 	class = osmem_class_of(size);
-	top = t->top[class];
-	return *top == NULL ? NULL : osmem_thread_pop(t, class, top, *top);
+	slot = *t->top[class];
+	return osmem_thread_is_marked(t, slot) ?
+		       osmem_thread_pop(t, class, slot) :
+		       NULL;
 }
 
 /* The same for a slot at a multiple of alignment. */
@@ -72,7 +74,7 @@ static inline size_t osmem_hot_usable(const void *ptr)
 	owner = atomic_load_explicit(&s->owner, memory_order_relaxed);
 	if (unlikely(owner == 0 || (owner & OSMEM_SLAB_TORN) != 0) ||
 	    unlikely(!osmem_slab_is_slot(s, ptr)) ||
-	    unlikely(((const uintptr_t *)ptr)[1] == s->mark))
+	    unlikely(osmem_thread_is_marked(t, ptr)))
 		return 0;
 	return s->size;
 }

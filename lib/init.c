@@ -115,7 +115,8 @@ void osmem_init_now(void)
 		init_page = osmem_sys_page_size();
 		osmem_sys_key(osmem_block_key);
 		osmem_slab_key = (uintptr_t)osmem_block_mix(osmem_block_key[1],
-							    0x51ab);
+							    0x51ab) |
+				 1;
 		osmem_index_init();
 		osmem_stretch_init();
 		osmem_init_apply_options();

@@ -66,7 +66,7 @@ struct osmem_slab *osmem_slab_of(const void *p)
 bool osmem_slab_is_free(const struct osmem_slab *s, const void *slot)
 {
 	return slab_is_gone(s, slab_index(s, slot)) ||
-	       ((const uintptr_t *)slot)[1] == s->mark;
+	       osmem_slab_is_marked(slot);
 }
 
 void osmem_slab_set_owner(struct osmem_slab *s, struct osmem_thread *owner)
@@ -95,18 +95,16 @@ static void slab_measure(struct osmem_slab *s, unsigned int class, size_t units)
 }
 
 /*
- * Odd, so never a small number or a pointer, and another for each slab that
- * lies there in turn: the marks of the last one may still stand in what a
- * program copies without having written it.
+ * Another for each slab that lies there in turn: the links of the last one may
+ * still stand in what a program copies without having written it.
  */
-static uintptr_t slab_new_mark(const char *start)
+static uintptr_t slab_new_secret(const char *start)
 {
 	static uintptr_t lives;
 
 	lives += 2;
 	return (((uintptr_t)start ^ osmem_slab_key) + lives) *
-		       (uintptr_t)UINT64_C(0x9e3779b97f4a7c15) |
-	       1;
+	       (uintptr_t)UINT64_C(0x9e3779b97f4a7c15);
 }
 
 struct osmem_slab *osmem_slab_new(unsigned int class,
@@ -122,7 +120,7 @@ struct osmem_slab *osmem_slab_new(unsigned int class,
 	s = osmem_slab_record(first);
 	s->start = osmem_region.base + (first << OSMEM_UNIT_SHIFT);
 	slab_measure(s, class, units);
-	s->mark = slab_new_mark(s->start);
+	s->secret = slab_new_secret(s->start);
 	s->full = false;
 	s->ready = s->idle = 0;
 	s->prev = s->next = s->posted_next = NULL;
@@ -198,7 +196,7 @@ slab_put(struct osmem_slab *s, const uintptr_t *slot)
 	uint32_t index = slab_index(s, slot);
 	struct slab_row row = slab_pieces(s, index);
 
-	if (unlikely(slot[1] != s->mark || slab_is_listed(s, slot)))
+	if (unlikely(!osmem_slab_is_marked(slot) || slab_is_listed(s, slot)))
 		osmem_report_written(slot, s->size);
 	slab_link(s, index, row.first);
 	do {
@@ -271,7 +269,7 @@ static uint32_t slab_take_fresh(struct osmem_slab *s, void **end, uint32_t most)
 		slab_use(s, index++, counted);
 		/* It may have been carved before, and bear a link. */
 		slot[0] = 0;
-		slot[1] = s->mark;
+		osmem_slab_set_mark(slot);
 		*--end = slot;
 		carved += s->size;
 	}
@@ -348,7 +346,7 @@ int osmem_slab_free_remote(struct osmem_slab *s, void *p)
 	uint32_t count;
 	int duty = 0;
 
-	((uintptr_t *)p)[1] = s->mark;
+	osmem_slab_set_mark(p);
 	do {
 		if (slab_is_first(old, link))
 			return OSMEM_SLAB_REPORT;

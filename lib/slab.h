@@ -5,10 +5,12 @@
  * A slot is handed out, or free in exactly one place: its owner's bin for the
  * class (thread.h), one of the slab's own lists, its remote list (what other
  * threads freed), not carved yet, or gone with its pages. A free slot's first
- * word is the link, its second the mark: the slab's secret, written by every
- * free and cleared by every allocation, so that a second free is seen. Links
- * are numbers of slots, mixed with the mark: a slot that is no longer what a
- * free has left is reported when it is met, and leads nowhere.
+ * word is the link, its second the mark: the process's secret and the address,
+ * written by every free, and looked for and cleared by every allocation. So a
+ * second free is seen, or else the second allocation; and the mark of one slot
+ * is none in another, whatever a program copies. Links are numbers of slots,
+ * mixed with the slab's secret: a slot that is no longer what a free has left
+ * is reported when it is met, and leads nowhere.
  *
  * A slab is divided into pieces: its pages, or its slots when it has more than
  * one unit. Each piece has a list of its free slots and a count of those in
@@ -40,7 +42,7 @@ struct osmem_slab {
 	/* Of the slot's size, and of how much is carved: osmem_slab_is_slot. */
 	uint64_t magic;
 	_Atomic(uintptr_t) bound;
-	uintptr_t mark; /* in free slots */
+	uintptr_t secret; /* in links of free slots */
 	/*
 	 * Bytes cut into slots so far. The holder writes it and bound, others
 	 * read, relaxed: whoever was handed a slot sees it carved.
@@ -101,8 +103,27 @@ enum {
 /* Stands for the slab where there is none; its owner is no thread. */
 OSMEM_VAR struct osmem_slab osmem_slab_nobody;
 
-/* The process's secret, of which marks are made; set once. */
+/*
+ * The process's secret, of which marks are made; set once. Odd, so no mark is a
+ * small number or a pointer.
+ */
 OSMEM_VAR uintptr_t osmem_slab_key;
+
+static inline uintptr_t osmem_slab_mark(const void *slot)
+{
+	return osmem_slab_key ^ (uintptr_t)slot;
+}
+
+/* Whether the second word of a slot, which has its memory, is the mark. */
+static inline bool osmem_slab_is_marked(const void *slot)
+{
+	return ((const uintptr_t *)slot)[1] == osmem_slab_mark(slot);
+}
+
+static inline void osmem_slab_set_mark(void *slot)
+{
+	((uintptr_t *)slot)[1] = osmem_slab_mark(slot);
+}
 
 static inline struct osmem_slab *osmem_slab_record(size_t unit)
 {

@@ -111,7 +111,7 @@ enum { SLAB_REMOTE = OSMEM_SLAB_LINK_MASK + 1 };
 static inline uintptr_t slab_secret(const struct osmem_slab *s,
 				    const uintptr_t *slot)
 {
-	return s->mark ^ (uintptr_t)slot << 16;
+	return s->secret ^ (uintptr_t)slot << 16;
 }
 
 static inline void slab_set_next(const struct osmem_slab *s, uintptr_t *slot,
@@ -126,7 +126,7 @@ static inline uint32_t slab_next(const struct osmem_slab *s,
 {
 	uintptr_t next = slot[0] ^ slab_secret(s, slot) ^ list;
 
-	if (unlikely(slot[1] != s->mark || next > OSMEM_SLAB_LINK_MASK ||
+	if (unlikely(!osmem_slab_is_marked(slot) || next > OSMEM_SLAB_LINK_MASK ||
 		     next * s->size > osmem_slab_carved(s)))
 		osmem_report_written(slot, s->size);
 	return (uint32_t)next;

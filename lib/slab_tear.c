@@ -137,7 +137,7 @@ static void slab_restore_one(struct osmem_slab *s, uint32_t gone)
 	osmem_region_regret(slab_piece_size(s));
 	for (; row.first <= row.last && row.first < carved; row.first++)
 		if (!slab_is_gone(s, row.first)) {
-			((uintptr_t *)slab_slot(s, row.first))[1] = s->mark;
+			osmem_slab_set_mark(slab_slot(s, row.first));
 			slab_link(s, row.first,
 				  slab_pieces(s, row.first).first);
 		}

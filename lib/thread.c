@@ -8,6 +8,7 @@
 
 #include "check.h"
 #include "lock.h"
+#include "report.h"
 #include "sys.h"
 
 #include <string.h>
@@ -139,11 +140,14 @@ static bool thread_reserve(struct osmem_thread *t, size_t size, ptrdiff_t more)
 void osmem_thread_make_bins(struct osmem_thread *t)
 {
 	unsigned int class;
+	size_t step;
 
 	t->spare = (void **)(t + 1);
 	for (class = 0; class < OSMEM_CLASSES; class++)
 		t->bin[class] = t->top[class] = t->end[class] = t->spare;
-	t->spare++;
+	*t->spare++ = osmem_thread_no_slot;
+	for (step = 0; step < OSMEM_THREAD_STEPS; step++)
+		t->classes[step] = (uint8_t)osmem_class_of((step + 1) * 16);
 }
 
 static ptrdiff_t thread_most(const struct osmem_thread *t, unsigned int class)
@@ -166,7 +170,7 @@ static bool thread_make_space(struct osmem_thread *t, unsigned int class,
 		most = thread_rules[class].most;
 	if (limit - t->spare <= most)
 		return false;
-	t->spare[0] = NULL;
+	t->spare[0] = osmem_thread_no_slot;
 	memcpy(t->spare + 1, t->bin[class] + 1, (size_t)count * sizeof(void *));
 	t->top[class] = t->spare + count;
 	t->end[class] = t->spare + thread_most(t, class);
@@ -356,7 +360,7 @@ bool osmem_thread_free_remote(void *ptr)
 	owner = atomic_load_explicit(&s->owner, memory_order_relaxed);
 	return owner != 0 && owner != (uintptr_t)t &&
 	       (owner & OSMEM_SLAB_TORN) == 0 && osmem_slab_is_slot(s, ptr) &&
-	       ((uintptr_t *)ptr)[1] != s->mark &&
+	       !osmem_slab_is_marked(ptr) &&
 	       thread_release_remote(t, s, ptr);
 }
 
@@ -381,7 +385,7 @@ static void thread_free_own(struct osmem_thread *t, struct osmem_slab *s,
 
 	if (t->top[class] == t->end[class])
 		thread_make_room(t, class);
-	((uintptr_t *)ptr)[1] = s->mark;
+	osmem_slab_set_mark(ptr);
 	if (t->top[class] == t->end[class] ||
 	    atomic_load_explicit(&osmem_slab_shut, memory_order_relaxed))
 		thread_put_one(t, class, ptr);
@@ -495,10 +499,16 @@ void *osmem_thread_refill(unsigned int class)
 
 	if (t == NULL)
 		return NULL;
-	/* Who is new may have filled it on the way; others come for one. */
+	/*
+	 * Who is new may have filled it on the way; others come for one, or
+	 * with one that was written to.
+	 */
 	slot = *t->top[class];
-	if (slot != NULL)
-		return osmem_thread_pop(t, class, t->top[class], slot);
+	if (slot != osmem_thread_no_slot) {
+		if (unlikely(!osmem_slab_is_marked(slot)))
+			osmem_report_written(slot, thread_rules[class].size);
+		return osmem_thread_pop(t, class, slot);
+	}
 	t->wanted[class] = true;
 	osmem_thread_enter(t);
 	thread_widen(t, class);

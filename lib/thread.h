@@ -26,16 +26,21 @@ enum { OSMEM_THREAD_STEPS = OSMEM_MMAP_THRESHOLD / 16 };
  */
 struct osmem_thread {
 	/*
-	 * A bin is an array of free slots of a class behind a NULL: top is the
-	 * last one, and it is full when that is end. No slot says what else is
-	 * in it, so what a program writes into freed blocks steers nothing.
+	 * A bin is an array of free slots of a class: top is the last one, and
+	 * it is full when that is end. Before them stands what is no slot and
+	 * bears no mark, so to be empty is to have a last slot that looks
+	 * wrong. No slot says what else is in a bin: what a program writes into
+	 * freed blocks steers nothing.
 	 */
 	void **top[OSMEM_CLASSES];
 	void **end[OSMEM_CLASSES];
 	uintptr_t base; /* of the region, and how much of it this one frees */
 	size_t limit;
 	void **heads;
-	void **bin[OSMEM_CLASSES];     /* the NULL */
+	uintptr_t key; /* osmem_slab_key */
+	/* The class of each step of 16 bytes. */
+	uint8_t classes[OSMEM_THREAD_STEPS];
+	void **bin[OSMEM_CLASSES];     /* what is no slot */
 	uint16_t space[OSMEM_CLASSES]; /* how many slots have a place */
 	bool wanted[OSMEM_CLASSES];    /* refilled since it was flushed */
 	void **spare;                  /* places that no bin has had yet */
@@ -84,28 +89,28 @@ static inline void osmem_thread_end_if(bool begun)
 		osmem_thread_end();
 }
 
-/*
- * The class of each step of 16 bytes; made before the first class is hot.
- * Relaxed: who reads too early has no bins, so the answer is the same.
- */
-OSMEM_VAR _Atomic(uint8_t) osmem_thread_classes[OSMEM_THREAD_STEPS];
-
 /* The same where the thread's bin is full: half of it goes to its slabs. */
 OSMEM_FN __attribute__((noinline)) bool osmem_thread_flush(void *ptr);
 
+/* As osmem_slab_is_marked, for the fast paths. */
+static inline __attribute__((always_inline)) bool
+osmem_thread_is_marked(const struct osmem_thread *t, const void *slot)
+{
+	return ((const uintptr_t *)slot)[1] == (t->key ^ (uintptr_t)slot);
+}
+
 /*
- * Takes the last slot, *top, of a bin that is not empty. The empty statements
- * keep gcc from computing an address where addressing modes do, and from
- * copying what is returned.
+ * Takes the last slot of a bin, which is marked. The empty statements make gcc
+ * count in memory, with one instruction, and keep it from computing an address
+ * where addressing modes do, and from copying what is returned.
  */
 static inline __attribute__((always_inline)) void *
-osmem_thread_pop(struct osmem_thread *t, size_t class, void **top, void *last)
+osmem_thread_pop(struct osmem_thread *t, size_t class, void *slot)
 {
-	uintptr_t *slot = last;
-
-	slot[1] = 0;
+	((uintptr_t *)slot)[1] = 0;
 	__asm__("" : "+r"(class));
-	t->top[class] = top - 1;
+	__asm__("" : "+m"(t->top[class]));
+	t->top[class]--;
 	__asm__("" : "+r"(slot));
 	return slot;
 }
@@ -117,18 +122,15 @@ osmem_thread_alloc(size_t size, void *(*slow)(size_t size))
 	struct osmem_thread *t = osmem_thread_self;
 	size_t last = size - 1;
 	size_t class;
-	void **top;
 	void *slot;
 
 	if (unlikely(last >= OSMEM_THREAD_STEPS * 16))
 		return slow(size);
-	class = atomic_load_explicit(&osmem_thread_classes[last / 16],
-				     memory_order_relaxed);
-	top = t->top[class];
-	slot = *top;
-	if (unlikely(slot == NULL))
+	class = t->classes[last / 16];
+	slot = *t->top[class];
+	if (unlikely(!osmem_thread_is_marked(t, slot)))
 		return slow(size);
-	return osmem_thread_pop(t, class, top, slot);
+	return osmem_thread_pop(t, class, slot);
 }
 
 /*
@@ -153,7 +155,7 @@ static inline __attribute__((always_inline)) bool osmem_thread_free(void *ptr)
 		return false;
 	if (unlikely(!osmem_slab_is_slot(s, ptr)))
 		return false;
-	mark = s->mark;
+	mark = t->key ^ (uintptr_t)ptr;
 	if (unlikely(slot[1] == mark))
 		return false;
 	class = s->class;
@@ -162,7 +164,8 @@ static inline __attribute__((always_inline)) bool osmem_thread_free(void *ptr)
 		return osmem_thread_flush(ptr);
 	slot[1] = mark;
 	top[1] = ptr;
-	t->top[class] = top + 1;
+	__asm__("" : "+m"(t->top[class]));
+	t->top[class]++;
 	return true;
 }
 

@@ -15,9 +15,9 @@
 #include <pthread.h>
 #include <string.h>
 
-static void *thread_no_slot;
-#define THREAD_EMPTY \
-	{ .top = { [0 ... OSMEM_CLASSES - 1] = &thread_no_slot } }
+OSMEM_VAR_DEFINED uintptr_t osmem_thread_no_slot[2];
+static void *thread_no_bin = osmem_thread_no_slot;
+#define THREAD_EMPTY { .top = { [0 ... OSMEM_CLASSES - 1] = &thread_no_bin } }
 static struct osmem_thread thread_none = THREAD_EMPTY;
 OSMEM_VAR_DEFINED struct osmem_thread osmem_thread_busy = THREAD_EMPTY;
 
@@ -25,7 +25,6 @@ OSMEM_VAR_DEFINED __thread struct osmem_thread *osmem_thread_self
 	OSMEM_SELF_TLS = &thread_none;
 OSMEM_VAR_DEFINED __thread struct osmem_thread *osmem_thread_mine
 	OSMEM_SELF_TLS = &thread_none;
-OSMEM_VAR_DEFINED _Atomic(uint8_t) osmem_thread_classes[OSMEM_THREAD_STEPS];
 
 /* Under the core's lock, but for the atomic ones. */
 static struct {
@@ -167,6 +166,7 @@ struct osmem_thread *osmem_thread_attach(void)
 	if (t != NULL) {
 		t->base = (uintptr_t)osmem_region.base;
 		t->heads = osmem_region.heads;
+		t->key = osmem_slab_key;
 		t->limit = atomic_load_explicit(&osmem_region.limit,
 						memory_order_relaxed);
 		atomic_store_explicit(&t->posted, NULL, memory_order_relaxed);
@@ -232,17 +232,10 @@ static void thread_exit(void *arg)
 
 bool osmem_thread_open(void)
 {
-	size_t step;
-
 	if (threads.tried)
 		return threads.open;
 	threads.tried = true;
 	osmem_thread_make_rules();
-	for (step = 0; step < OSMEM_THREAD_STEPS; step++)
-		atomic_store_explicit(
-			&osmem_thread_classes[step],
-			(uint8_t)osmem_class_of((step + 1) * 16),
-			memory_order_relaxed);
 	threads.open = osmem_region_open(&osmem_slab_nobody) &&
 		       pthread_key_create(&threads.key, thread_exit) == 0;
 	return threads.open;

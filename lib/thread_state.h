@@ -8,6 +8,9 @@
 
 #include "thread.h"
 
+/* What stands below the slots of a bin: the words of no slot, never marked. */
+OSMEM_VAR uintptr_t osmem_thread_no_slot[2];
+
 /* The stack of a thread that has ended: nothing can be posted to it. */
 OSMEM_VAR struct osmem_slab osmem_thread_closed;
 

@@ -216,19 +216,19 @@ START_TEST(the_door_can_be_shut)
 	int i;
 
 	t = osmem_thread_self;
-	MUST(*t->top[class] != NULL);
+	MUST(t->top[class] != t->bin[class]);
 	osmem_thread_shut(true);
 	os_free(before);
 	for (i = 0; i < 1000; i++) {
 		p = os_malloc(100);
 		MUST(osmem_slab_of(p) != NULL);
-		MUST(*t->top[class] == NULL);
+		MUST(t->top[class] == t->bin[class]);
 		os_free(p);
-		MUST(*t->top[class] == NULL);
+		MUST(t->top[class] == t->bin[class]);
 	}
 	osmem_thread_shut(false);
 	os_free(os_malloc(100));
-	MUST(*t->top[class] != NULL);
+	MUST(t->top[class] != t->bin[class]);
 	MUST_EQ(os_heap_check(), 0);
 }
 END_TEST
