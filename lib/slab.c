@@ -24,6 +24,7 @@ enum {
 	SLAB_WASTE = 12,
 	SLAB_UNITS_MOST = 32,
 	SLAB_ORPHAN = 4, /* of what is left of one, this part is much */
+	SLAB_UNSEEN = 64, /* what others freed, before the owner is told */
 	SLAB_SHARED = 256 << 10 /* the largest slot of many in a slab */
 };
 
@@ -304,19 +305,22 @@ uint32_t osmem_slab_take(struct osmem_slab *s, void **end, uint32_t count)
 /* --- remote frees --- */
 
 /*
- * Everything, or a 16th of the slab more, has come back; a part of what is left
- * where there is no owner to come by.
+ * Everything has come back, or a part of what is left where there is no owner
+ * to come by; or a 16th of the slab more.
  */
-static bool slab_is_worth_a_look(const struct osmem_slab *s, uint32_t count,
-				 uint32_t size, uint32_t most)
+static int slab_duty(const struct osmem_slab *s, uint32_t count, uint32_t size,
+		     uint32_t most)
 {
 	uint32_t part = most / 16;
 	uint32_t left = osmem_slab_in_use(s);
 
 	if (osmem_slab_owner(s) == NULL)
 		left /= SLAB_ORPHAN;
-	return count >= left ||
-	       count * size / part != (count - 1) * size / part;
+	if (count >= left)
+		return OSMEM_SLAB_HARVEST;
+	return count * size / part != (count - 1) * size / part ?
+		       OSMEM_SLAB_LOOK :
+		       0;
 }
 
 /*
@@ -343,25 +347,28 @@ int osmem_slab_free_remote(struct osmem_slab *s, void *p)
 	/* Read before the slot is given up: the slab may be another's then. */
 	uint32_t size = s->size;
 	uint32_t most = s->most;
+	uint32_t posted;
 	uint32_t count;
-	int duty = 0;
+	int duty;
 
 	osmem_slab_set_mark(p);
 	do {
 		if (slab_is_first(old, link))
 			return OSMEM_SLAB_REPORT;
 		count = (old >> OSMEM_SLAB_COUNT_SHIFT) + 1;
+		posted = old & OSMEM_SLAB_POSTED;
+		if (count * size >= most / SLAB_UNSEEN)
+			posted = OSMEM_SLAB_POSTED;
 		slab_set_next(s, p,
 			      SLAB_REMOTE | (old >> OSMEM_SLAB_LINK_SHIFT &
 					     OSMEM_SLAB_LINK_MASK));
 	} while (!atomic_compare_exchange_weak_explicit(
 		&s->remote, &old,
-		count << OSMEM_SLAB_COUNT_SHIFT | link | OSMEM_SLAB_POSTED,
+		count << OSMEM_SLAB_COUNT_SHIFT | link | posted,
 		memory_order_acq_rel, memory_order_relaxed));
-	if ((old & OSMEM_SLAB_POSTED) == 0)
+	duty = slab_duty(s, count, size, most);
+	if (posted != (old & OSMEM_SLAB_POSTED))
 		duty |= OSMEM_SLAB_POST;
-	if (slab_is_worth_a_look(s, count, size, most))
-		duty |= OSMEM_SLAB_HARVEST;
 	return duty;
 }
 

@@ -66,6 +66,8 @@ struct osmem_slab {
 	_Alignas(64) _Atomic(uint32_t) remote;
 	/* Its class + 1 while it is in that pool, under the pool's lock. */
 	_Atomic(uint8_t) pooled;
+	/* The owner's turn when it was left to itself. Relaxed. */
+	_Atomic(uint32_t) turn;
 	struct osmem_slab *posted_next;
 	struct osmem_slab *prev;
 	struct osmem_slab *next;
@@ -233,8 +235,9 @@ OSMEM_FN void osmem_slab_tear(struct osmem_slab *s);
 /* What the caller of osmem_slab_free_remote() has to do. */
 enum osmem_slab_duty {
 	OSMEM_SLAB_POST = 1, /* the slab to its owner: it was not posted */
-	OSMEM_SLAB_HARVEST = 2, /* look after it: much has come back */
-	OSMEM_SLAB_REPORT = 4 /* another thread has just freed it: no effect */
+	OSMEM_SLAB_LOOK = 2, /* after it, if nobody does: much has come back */
+	OSMEM_SLAB_HARVEST = 4, /* the same, whoever does: it was the last */
+	OSMEM_SLAB_REPORT = 8 /* another thread has just freed it: no effect */
 };
 
 /* Frees a slot of a slab that is not held. */

@@ -140,14 +140,17 @@ static bool thread_reserve(struct osmem_thread *t, size_t size, ptrdiff_t more)
 void osmem_thread_make_bins(struct osmem_thread *t)
 {
 	unsigned int class;
-	size_t step;
+	size_t step = 0;
+	size_t next;
 
 	t->spare = (void **)(t + 1);
 	for (class = 0; class < OSMEM_CLASSES; class++)
 		t->bin[class] = t->top[class] = t->end[class] = t->spare;
 	*t->spare++ = osmem_thread_no_slot;
-	for (step = 0; step < OSMEM_THREAD_STEPS; step++)
-		t->classes[step] = (uint8_t)osmem_class_of((step + 1) * 16);
+	for (class = 0; class < NUM_CLASSES; class++, step = next) {
+		next = osmem_class_size(class) / 16;
+		memset(t->classes + step, (int)class, next - step);
+	}
 }
 
 static ptrdiff_t thread_most(const struct osmem_thread *t, unsigned int class)
@@ -331,6 +334,24 @@ static void thread_look_after(struct osmem_thread *t)
 	osmem_thread_leave(t);
 }
 
+/*
+ * Whether the owner has taken slots since it was left to itself the last time:
+ * then it is again, and finds what has been freed.
+ */
+static bool thread_comes_by(struct osmem_slab *s)
+{
+	struct osmem_thread *t = osmem_slab_owner(s);
+	uint32_t turn;
+
+	if (t == NULL)
+		return false;
+	turn = atomic_load_explicit(&t->turn, memory_order_relaxed);
+	if (atomic_load_explicit(&s->turn, memory_order_relaxed) == turn)
+		return false;
+	atomic_store_explicit(&s->turn, turn, memory_order_relaxed);
+	return true;
+}
+
 static bool thread_release_remote(struct osmem_thread *t, struct osmem_slab *s,
 				  void *ptr)
 {
@@ -342,7 +363,8 @@ static bool thread_release_remote(struct osmem_thread *t, struct osmem_slab *s,
 		if (osmem_slab_is_ripe(s))
 			duty |= OSMEM_SLAB_HARVEST;
 	}
-	if (duty & OSMEM_SLAB_HARVEST) {
+	if ((duty & OSMEM_SLAB_HARVEST) ||
+	    ((duty & OSMEM_SLAB_LOOK) && !thread_comes_by(s))) {
 		osmem_thread_harvest(s);
 		thread_look_after(t);
 	}
@@ -460,6 +482,10 @@ static uint32_t thread_fetch(struct osmem_thread *t, unsigned int class,
 	struct osmem_slab *s;
 	uint32_t taken = 0;
 
+	atomic_store_explicit(
+		&t->turn,
+		atomic_load_explicit(&t->turn, memory_order_relaxed) + 1,
+		memory_order_relaxed);
 	osmem_thread_look(t);
 	while (taken == 0) {
 		s = thread_next_slab(t, class);

@@ -48,6 +48,7 @@ struct osmem_thread {
 	ptrdiff_t promised; /* of these, by all threads' account */
 
 	struct osmem_lock lock;
+	_Atomic(uint32_t) turn; /* of taking slots. Relaxed */
 	struct osmem_slab *partial[OSMEM_CLASSES];
 	struct osmem_slab *full;
 	size_t used[OSMEM_CLASSES]; /* slots, those in bins included */

@@ -20,13 +20,15 @@
  * fault: thread_slabs.c s|memory_order_acquire)|memory_order_relaxed)|
  * fault: thread_slabs.c s|~(uint32_t)OSMEM_SLAB_POSTED|~0U|
  * fault: slab.c s|posted ? 0 : old & OSMEM_SLAB_POSTED|0|
- * fault: slab.c s/ . link . OSMEM_SLAB_POSTED,/ | link,/
+ * fault: slab.c s/ . link . posted,/ | link,/
+ * fault: slab.c s/return OSMEM_SLAB_HARVEST/return 0/
  * fault: slab.c s|while (!atomic_compare_exchange_weak|while (!store_always|
  * fault: slab.c s|memory_order_acq_rel|memory_order_relaxed|
  * fault: slab.c s|memory_order_acq_rel|memory_order_release|
  * fault: slab.c s|memory_order_acq_rel|memory_order_acquire|
  * fault: slab.c s|used - (old >> OSMEM_SLAB_COUNT_SHIFT)|used|
  * fault: slab.h s|osmem_slab_waiting(s) >= |osmem_slab_waiting(s) > |
+ * all: slab.c s/most . SLAB_UNSEEN/unseen/
  * threads: interleave.c
  * cbmc: none
  */
@@ -79,6 +81,9 @@ static inline void osmem_lock_after_fork(struct osmem_lock *lock)
 
 #define pthread_setspecific(key, value) ((void)(key), (void)(value), 0)
 
+/* Bytes that others free before the owner is told, in place of a share. */
+static uint32_t unseen;
+
 #include "slab.c"
 #include "slab_tear.c"
 
@@ -95,6 +100,7 @@ static _Alignas(65536) char memory[UNITS * OSMEM_UNIT];
 static _Alignas(64) char records[UNITS * OSMEM_RECORD];
 static void *heads[UNITS];
 static unsigned int class;
+static bool owner_comes_by;
 static uint32_t in_use;
 static uint32_t slab_count;
 static size_t units_taken;
@@ -217,7 +223,8 @@ static void release(uint32_t i)
 		if (osmem_slab_is_ripe(slab))
 			duty |= OSMEM_SLAB_HARVEST;
 	}
-	if (duty & OSMEM_SLAB_HARVEST)
+	if ((duty & OSMEM_SLAB_HARVEST) ||
+	    ((duty & OSMEM_SLAB_LOOK) && !owner_comes_by))
 		osmem_thread_harvest(slab);
 }
 
@@ -512,27 +519,37 @@ static const struct {
 	  { owner_ends, release_two, other_adopts_and_ends } },
 };
 
-/* Slots of 16 bytes, and of 16 KiB, whose slabs do not stay with a thread. */
+static void prove_case(size_t i, size_t size, uint32_t told_after)
+{
+	struct interleave what = { .finish = finish };
+
+	memcpy(what.thread, cases[i].thread, sizeof(what.thread));
+	unseen = told_after * (uint32_t)size;
+	owner_comes_by = told_after != 0;
+	prepare(size, cases[i].slots, cases[i].slabs);
+	if (strstr(cases[i].name, "has ended") != NULL)
+		owner_ends();
+	interleave_share(NULL, 0);
+	share();
+	printf("%s, %zu bytes, told after %u: ", cases[i].name, size,
+	       told_after);
+	fflush(stdout);
+	printf("%lu states\n", interleave_run(&what));
+}
+
+/*
+ * Slots of 16 bytes, and of 16 KiB, whose slabs do not stay with a thread. The
+ * owner is told of the first slot, or of the second.
+ */
 void proof(void)
 {
 	size_t i;
-	size_t j;
+	size_t size;
 
 	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
-		for (j = 16; j <= 16384; j *= 1024) {
-			struct interleave what = { .finish = finish };
-
-			if (PROOF_QUICK && j > cases[i].quick)
-				continue;
-			memcpy(what.thread, cases[i].thread,
-			       sizeof(what.thread));
-			prepare(j, cases[i].slots, cases[i].slabs);
-			if (strstr(cases[i].name, "has ended") != NULL)
-				owner_ends();
-			interleave_share(NULL, 0);
-			share();
-			printf("%s, %zu bytes: ", cases[i].name, j);
-			fflush(stdout);
-			printf("%lu states\n", interleave_run(&what));
-		}
+		for (size = 16; size <= 16384; size *= 1024)
+			if (!PROOF_QUICK || size <= cases[i].quick) {
+				prove_case(i, size, 0);
+				prove_case(i, size, 2);
+			}
 }
