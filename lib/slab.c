@@ -24,7 +24,9 @@ enum {
 	SLAB_WASTE = 12,
 	SLAB_UNITS_MOST = 32,
 	SLAB_ORPHAN = 4, /* of what is left of one, this part is much */
-	SLAB_UNSEEN = 64, /* what others freed, before the owner is told */
+	/* What others freed before the owner is told: parts of all, of used. */
+	SLAB_UNSEEN = 64,
+	SLAB_UNSEEN_USED = 8,
 	SLAB_SHARED = 256 << 10 /* the largest slot of many in a slab */
 };
 
@@ -323,6 +325,13 @@ static int slab_duty(const struct osmem_slab *s, uint32_t count, uint32_t size,
 		       0;
 }
 
+static bool slab_is_told(const struct osmem_slab *s, uint32_t count,
+			 uint32_t size, uint32_t most)
+{
+	return count * size >= most / SLAB_UNSEEN ||
+	       count >= osmem_slab_in_use(s) / SLAB_UNSEEN_USED;
+}
+
 /*
  * Two threads that free a slot at once both see it unmarked: the second finds
  * what the first has put there. With a third slot between it is found when the
@@ -357,7 +366,7 @@ int osmem_slab_free_remote(struct osmem_slab *s, void *p)
 			return OSMEM_SLAB_REPORT;
 		count = (old >> OSMEM_SLAB_COUNT_SHIFT) + 1;
 		posted = old & OSMEM_SLAB_POSTED;
-		if (count * size >= most / SLAB_UNSEEN)
+		if (slab_is_told(s, count, size, most))
 			posted = OSMEM_SLAB_POSTED;
 		slab_set_next(s, p,
 			      SLAB_REMOTE | (old >> OSMEM_SLAB_LINK_SHIFT &

@@ -7,6 +7,7 @@
 #include "thread_state.h"
 
 #include "check.h"
+#include "die.h"
 #include "lock.h"
 #include "report.h"
 #include "sys.h"
@@ -31,19 +32,20 @@ enum {
 	THREAD_BIN_FIRST = 2048,
 	THREAD_BIN_GROWTH = 4,
 	THREAD_BIN_MOST = 32 * 1024,
-	THREAD_BIN_TINY = 64, /* of these twice as much, of large ones 4x */
+	THREAD_BIN_TINY = 64, /* of these twice as much, of large ones 8x */
 	THREAD_BIN_SLOTS = 1024,
 	/* A bin of a class that is being given up: a share of what is used. */
-	THREAD_BIN_SHARE = 8,
+	THREAD_BIN_SHARE = 16,
 	/* What all bins together may pin then, a page for each slot. */
 	THREAD_BINS_PIN = 3 << 18,
 	/* Slots of which a thread with few could keep all in its bin. */
 	THREAD_MIDDLE = 192,
 	THREAD_LARGE = 1024,             /* slots of which a few make a page */
-	THREAD_LARGE_BYTES = 384 * 1024, /* of them in all bins */
-	THREAD_LARGE_OWN = 16 * 1024,    /* of them in a thread's, besides */
+	THREAD_LARGE_BYTES = 640 * 1024, /* of them in all bins */
+	THREAD_LARGE_OWN = 32 * 1024,    /* of them in a thread's, besides */
 	THREAD_LARGE_SHARE = 16,         /* and a share of what it uses */
 	THREAD_LARGE_STEP = 32 * 1024,
+	THREAD_PLACES = 16 * 1024, /* of bins: less is not given back */
 	/* Of so many bytes or more a quarter is little. */
 	THREAD_MUCH = 512 * 1024,
 	THREAD_LITTLE = 4
@@ -65,7 +67,7 @@ void osmem_thread_make_rules(void)
 		if (size <= THREAD_BIN_TINY)
 			most *= 2;
 		else if (size >= THREAD_LARGE)
-			most *= 4;
+			most *= 8;
 		thread_rules[class] = (struct thread_rule){
 			.size = (uint32_t)size,
 			.first = thread_at_least_one(THREAD_BIN_FIRST / size),
@@ -137,16 +139,26 @@ static bool thread_reserve(struct osmem_thread *t, size_t size, ptrdiff_t more)
 	return true;
 }
 
+/* No bin has a place yet. */
+static void thread_clear_places(struct osmem_thread *t)
+{
+	unsigned int class;
+
+	t->spare = (void **)(t + 1);
+	for (class = 0; class < OSMEM_CLASSES; class++) {
+		t->bin[class] = t->top[class] = t->end[class] = t->spare;
+		t->space[class] = 0;
+	}
+	*t->spare++ = osmem_thread_no_slot;
+}
+
 void osmem_thread_make_bins(struct osmem_thread *t)
 {
 	unsigned int class;
 	size_t step = 0;
 	size_t next;
 
-	t->spare = (void **)(t + 1);
-	for (class = 0; class < OSMEM_CLASSES; class++)
-		t->bin[class] = t->top[class] = t->end[class] = t->spare;
-	*t->spare++ = osmem_thread_no_slot;
+	thread_clear_places(t);
 	for (class = 0; class < NUM_CLASSES; class++, step = next) {
 		next = osmem_class_size(class) / 16;
 		memset(t->classes + step, (int)class, next - step);
@@ -200,15 +212,17 @@ void osmem_thread_set_most(struct osmem_thread *t, unsigned int class,
 
 /*
  * What a bin may hold: more, when it proves too small, but no more than half of
- * what is in use, or a class of few blocks would be kept whole by its bin.
- * Lock.
+ * what is in use, or a class of few blocks would be kept whole by its bin; of
+ * large ones, whose bytes are counted, all. Lock.
  */
 static void thread_widen(struct osmem_thread *t, unsigned int class)
 {
 	const struct thread_rule *rule = &thread_rules[class];
 	ptrdiff_t most = thread_most(t, class);
-	ptrdiff_t limit = (ptrdiff_t)(t->used[class] / 2);
+	ptrdiff_t limit = (ptrdiff_t)t->used[class];
 
+	if (rule->size < THREAD_LARGE)
+		limit /= 2;
 	if (limit > rule->most || rule->size < THREAD_MIDDLE)
 		limit = rule->most;
 	if (limit < rule->first)
@@ -282,6 +296,19 @@ static bool thread_is_given_up(struct osmem_thread *t, unsigned int class)
 	return true;
 }
 
+/* The bins have been emptied: the pages of their places go back, if many. */
+static void thread_purge_places(struct osmem_thread *t)
+{
+	size_t page = osmem_sys_page_size();
+	uintptr_t start = osmem_up((uintptr_t)(t + 1) + 1, page);
+	size_t size = osmem_up((uintptr_t)t->spare, page) - start;
+
+	if ((uintptr_t)t->spare < start + THREAD_PLACES)
+		return;
+	thread_clear_places(t);
+	KEEP(osmem_sys_purge((void *)start, size), "madvise", size);
+}
+
 /*
  * Little is left of what the thread used: what bins keep for a class of which
  * there were few is not looked at again. Lock.
@@ -297,6 +324,7 @@ static void thread_watch(struct osmem_thread *t)
 		osmem_thread_cut(t, class, 0);
 		osmem_thread_set_most(t, class, 0);
 	}
+	thread_purge_places(t);
 }
 
 /* Slots have come back. Half of a bin that is full makes room. Lock. */

@@ -28,7 +28,7 @@
  * fault: slab.c s|memory_order_acq_rel|memory_order_acquire|
  * fault: slab.c s|used - (old >> OSMEM_SLAB_COUNT_SHIFT)|used|
  * fault: slab.h s|osmem_slab_waiting(s) >= |osmem_slab_waiting(s) > |
- * all: slab.c s/most . SLAB_UNSEEN/unseen/
+ * all: slab.c s/return count . size >= most . SLAB_UNSEEN/return count * size >= unseen; 0/
  * threads: interleave.c
  * cbmc: none
  */
