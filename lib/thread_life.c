@@ -32,6 +32,8 @@ static struct {
 	pthread_key_t key;
 	bool open;
 	bool tried;
+	/* How often a purge was asked for since one began. */
+	atomic_uint asked;
 	/* Every structure: pushed with release, read with acquire. */
 	_Atomic(struct osmem_thread *) all;
 } threads;
@@ -77,7 +79,7 @@ static size_t thread_trim_one(struct osmem_thread *t, bool all)
 	return bytes;
 }
 
-bool osmem_thread_trim(bool all)
+static bool thread_trim_all(bool all)
 {
 	struct osmem_thread *t = atomic_load_explicit(&threads.all,
 						      memory_order_acquire);
@@ -96,6 +98,29 @@ bool osmem_thread_trim(bool all)
 		bytes += thread_trim_one(t, all);
 	bytes += osmem_thread_trim_pools(all);
 	return osmem_region_purge(all) || bytes != 0;
+}
+
+/*
+ * Many find at once that too much is idle, and each would wait for the locks of
+ * all: the first does it, again while others have asked meanwhile. Release and
+ * acquire: what they told the region before they asked is seen.
+ */
+bool osmem_thread_trim(bool all)
+{
+	unsigned int asked = 1;
+	bool any = false;
+
+	if (all)
+		return thread_trim_all(true);
+	if (atomic_fetch_add_explicit(&threads.asked, 1,
+				      memory_order_release) != 0)
+		return false;
+	do
+		any |= thread_trim_all(false);
+	while (!atomic_compare_exchange_strong_explicit(
+		&threads.asked, &asked, 0, memory_order_acquire,
+		memory_order_acquire));
+	return any;
 }
 
 /* --- the door --- */
@@ -307,6 +332,7 @@ static void thread_freeze(void)
 
 	thread_freeze_slabs();
 	threads.unused = NULL;
+	atomic_store_explicit(&threads.asked, 0, memory_order_relaxed);
 	for (; t != NULL; t = t->next)
 		if (!thread_is_kept(t))
 			thread_freeze_one(t);
