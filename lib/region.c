@@ -31,10 +31,11 @@ enum { REGION_RECORDS_AT = 1024 + 64, REGION_HEADS_AT = 2048 + 64 };
 /*
  * What may lie there for nothing, as free units or as idle pages of slabs: a
  * share of what is in use, and an allowance, in bytes. When half of what purges
- * gave back is taken again at once, the allowance grows by twice that, or
- * doubles. It halves when for some time more than half of it was not made use
- * of, or when nothing was purged for long: memory that was used once goes back
- * at once, memory that bounces quickly is left alone. Times in milliseconds.
+ * gave back is taken again at once, or fresh memory in its place, the allowance
+ * grows by twice that, or doubles. It halves when for some time more than half
+ * of it was not made use of, or when nothing was purged for long: memory that
+ * was used once goes back at once, memory that bounces quickly is left alone.
+ * Times in milliseconds.
  */
 enum {
 	REGION_IDLE_SHARE = 32,
@@ -343,6 +344,7 @@ bool osmem_region_take(size_t units, size_t *first)
 					return false;
 			*first = region.frontier;
 			region.frontier += units;
+			osmem_region_regret(units << OSMEM_UNIT_SHIFT);
 		}
 	}
 	region.used += units;

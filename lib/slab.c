@@ -24,6 +24,7 @@ enum {
 	SLAB_WASTE = 12,
 	SLAB_UNITS_MOST = 32,
 	SLAB_ORPHAN = 4, /* of what is left of one, this part is much */
+	SLAB_FEW = 4,
 	/* What others freed before the owner is told: parts of all, of used. */
 	SLAB_UNSEEN = 64,
 	SLAB_UNSEEN_USED = 8,
@@ -308,7 +309,8 @@ uint32_t osmem_slab_take(struct osmem_slab *s, void **end, uint32_t count)
 
 /*
  * Everything has come back, or a part of what is left where there is no owner
- * to come by; or a 16th of the slab more.
+ * to come by; or a 16th of the slab more, which may wait once where it is no
+ * more than a few small slots.
  */
 static int slab_duty(const struct osmem_slab *s, uint32_t count, uint32_t size,
 		     uint32_t most)
@@ -320,9 +322,9 @@ static int slab_duty(const struct osmem_slab *s, uint32_t count, uint32_t size,
 		left /= SLAB_ORPHAN;
 	if (count >= left)
 		return OSMEM_SLAB_HARVEST;
-	return count * size / part != (count - 1) * size / part ?
-		       OSMEM_SLAB_LOOK :
-		       0;
+	if (count * size / part == (count - 1) * size / part)
+		return 0;
+	return size <= part / SLAB_FEW ? OSMEM_SLAB_LOOK : OSMEM_SLAB_HARVEST;
 }
 
 static bool slab_is_told(const struct osmem_slab *s, uint32_t count,

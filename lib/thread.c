@@ -40,6 +40,7 @@ enum {
 	THREAD_BINS_PIN = 3 << 18,
 	/* Slots of which a thread with few could keep all in its bin. */
 	THREAD_MIDDLE = 192,
+	THREAD_PART = 4, /* of what a thread uses: a good one */
 	THREAD_LARGE = 1024,             /* slots of which a few make a page */
 	THREAD_LARGE_BYTES = 640 * 1024, /* of them in all bins */
 	THREAD_LARGE_OWN = 32 * 1024,    /* of them in a thread's, besides */
@@ -212,19 +213,23 @@ void osmem_thread_set_most(struct osmem_thread *t, unsigned int class,
 
 /*
  * What a bin may hold: more, when it proves too small, but no more than half of
- * what is in use, or a class of few blocks would be kept whole by its bin; of
- * large ones, whose bytes are counted, all. Lock.
+ * what is in use, or each of many classes would be kept whole by its bin. One
+ * that is a good part of what the thread uses may be. Lock.
  */
 static void thread_widen(struct osmem_thread *t, unsigned int class)
 {
 	const struct thread_rule *rule = &thread_rules[class];
 	ptrdiff_t most = thread_most(t, class);
-	ptrdiff_t limit = (ptrdiff_t)t->used[class];
+	ptrdiff_t used = (ptrdiff_t)t->used[class];
+	ptrdiff_t limit = rule->most;
 
-	if (rule->size < THREAD_LARGE)
-		limit /= 2;
-	if (limit > rule->most || rule->size < THREAD_MIDDLE)
-		limit = rule->most;
+	if (t->used[class] * rule->size < t->bytes / THREAD_PART) {
+		used /= 2;
+		if (rule->size >= THREAD_LARGE)
+			limit /= 2;
+	}
+	if (limit > used && rule->size >= THREAD_MIDDLE)
+		limit = used;
 	if (limit < rule->first)
 		limit = rule->first;
 	if (most >= limit)

@@ -67,7 +67,7 @@ static size_t thread_trim_one(struct osmem_thread *t, bool all)
 		for (class = 0; class < OSMEM_CLASSES; class++)
 			osmem_thread_cut(t, class, 0);
 	if (all)
-		osmem_thread_drain(t, false);
+		osmem_thread_collect(t);
 	for (class = 0; t->idle != 0 && class < OSMEM_CLASSES; class++) {
 		bytes += thread_discard_spent(t, class);
 		torn = osmem_thread_tear(t->partial[class]);

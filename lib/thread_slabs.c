@@ -126,6 +126,26 @@ static void thread_take_remote(struct osmem_thread *t, struct osmem_slab *s,
 		osmem_thread_settle(t, s);
 }
 
+static void thread_collect_list(struct osmem_thread *t, struct osmem_slab *s)
+{
+	struct osmem_slab *next;
+
+	for (; s != NULL; s = next) {
+		next = s->next;
+		thread_take_remote(t, s, false);
+	}
+}
+
+void osmem_thread_collect(struct osmem_thread *t)
+{
+	unsigned int class;
+
+	osmem_thread_drain(t, false);
+	thread_collect_list(t, t->full);
+	for (class = 0; class < OSMEM_CLASSES; class++)
+		thread_collect_list(t, t->partial[class]);
+}
+
 /* Tells the region what is idle, when it has changed by much. */
 void osmem_thread_tell(struct osmem_thread *t, ptrdiff_t least)
 {

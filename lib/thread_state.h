@@ -75,6 +75,9 @@ OSMEM_FN void osmem_thread_post(struct osmem_slab *s);
 OSMEM_FN void osmem_thread_harvest(struct osmem_slab *s);
 OSMEM_FN void osmem_thread_drain(struct osmem_thread *t, bool close);
 
+/* The same, by anybody, with what the owner has not been told of. */
+OSMEM_FN void osmem_thread_collect(struct osmem_thread *t);
+
 /* Takes what was posted, as everybody does who comes by. */
 static inline void osmem_thread_look(struct osmem_thread *t)
 {
