@@ -23,7 +23,7 @@
 
 /* FINE and COARSE are the logarithms here. */
 enum {
-	OSMEM_CLASS_TOP = sizeof(void *) == 8 ? 22 : 17, /* of the largest */
+	OSMEM_CLASS_TOP = sizeof(void *) == 8 ? 25 : 17, /* of the largest */
 	OSMEM_CLASS_COARSE = NUM_CLASSES % 16 == 12 ? 2 : 3,
 	OSMEM_CLASSES = NUM_CLASSES +
 			((OSMEM_CLASS_TOP - 17) << OSMEM_CLASS_COARSE),

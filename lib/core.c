@@ -444,11 +444,16 @@ void osmem_core_serve_free_sized(const char *call, void *ptr, size_t alignment,
 
 /* --- resizing --- */
 
-/* Whether a block grows that is a mapping, or too large for slots now. */
+/* A block that has come so far is a mapping from there on, and stays. */
+#define CORE_FAR ((size_t)4 << 20)
+#define CORE_GROWN \
+	(OSMEM_CLASS_LARGEST < CORE_FAR ? OSMEM_CLASS_LARGEST : CORE_FAR)
+
+/* Whether a block grows that is a mapping, or should become one. */
 static bool core_is_growing(struct osmem_place place, size_t size)
 {
 	if (place.slot != NULL)
-		return size > OSMEM_CLASS_LARGEST &&
+		return size > CORE_GROWN &&
 		       size / 4 <= place.slot_size;
 	return place.block->status == OSMEM_MAPPED && size > place.block->size;
 }
