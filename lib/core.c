@@ -445,9 +445,9 @@ void osmem_core_serve_free_sized(const char *call, void *ptr, size_t alignment,
 /* --- resizing --- */
 
 /* A block that has come so far is a mapping from there on, and stays. */
-#define CORE_FAR ((size_t)4 << 20)
-#define CORE_GROWN \
-	(OSMEM_CLASS_LARGEST < CORE_FAR ? OSMEM_CLASS_LARGEST : CORE_FAR)
+#define CORE_GROWN                                               \
+	(OSMEM_CLASS_LARGEST < OSMEM_HOT_FAR ? OSMEM_CLASS_LARGEST : \
+					       OSMEM_HOT_FAR)
 
 /* Whether a block grows that is a mapping, or should become one. */
 static bool core_is_growing(struct osmem_place place, size_t size)
@@ -548,7 +548,7 @@ int osmem_core_serve_realloc(const char *call, void *ptr, size_t size,
 	if (core_refuses())
 		return ENOMEM;
 	if (likely(place.found == OSMEM_FOUND_LIVE)) {
-		done = osmem_hot_fits(place.slot_size, size);
+		done = osmem_hot_stays(place, size);
 	} else if (core_is_hard(ptr, &place)) {
 		done = osmem_hard_resize(call, place, size);
 	} else {

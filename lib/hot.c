@@ -6,8 +6,10 @@
  */
 #include "hot.h"
 
+#include "die.h"
 #include "lock.h"
 #include "options.h"
+#include "sys.h"
 
 #include <osmem.h>
 
@@ -85,6 +87,25 @@ size_t osmem_hot_size(size_t size, size_t alignment)
 	unsigned int class = hot_class(size, alignment != 0 ? alignment : 1);
 
 	return class < OSMEM_CLASSES ? osmem_class_size(class) : 0;
+}
+
+/* From this part of a large slot on its pages are many. */
+enum { HOT_MANY = 8 };
+
+bool osmem_hot_stays(struct osmem_place place, size_t size)
+{
+	uintptr_t end = (uintptr_t)place.slot + place.slot_size;
+	uintptr_t start = osmem_up((uintptr_t)place.slot + size,
+				   osmem_sys_page_size());
+
+	if (!osmem_hot_fits(place.slot_size, size))
+		return false;
+	if (place.slot_size > OSMEM_HOT_FAR &&
+	    place.slot_size - size >= place.slot_size / HOT_MANY &&
+	    !osmem_region_is_refused())
+		KEEP(osmem_sys_purge((void *)start, end - start), "madvise",
+		     end - start);
+	return true;
 }
 
 struct osmem_place osmem_hot_locate(const void *ptr)

@@ -88,10 +88,21 @@ static inline bool osmem_hot_fits(size_t slot, size_t size)
 	return size - 1 < slot && size >= slot / 2;
 }
 
+/* Above so many bytes the pages that a slot has too much are given back. */
+#define OSMEM_HOT_FAR ((size_t)4 << 20)
+
 static inline bool osmem_hot_keeps(const void *ptr, size_t size)
 {
-	return osmem_hot_fits(osmem_hot_usable(ptr), size);
+	size_t slot = osmem_hot_usable(ptr);
+
+	return slot <= OSMEM_HOT_FAR && osmem_hot_fits(slot, size);
 }
+
+/*
+ * The same for a located slot; if it is large, the pages at its end go back
+ * when they are many.
+ */
+OSMEM_FN bool osmem_hot_stays(struct osmem_place place, size_t size);
 
 /* What ptr is in the slabs; NOTHING when it is in none. No lock. */
 OSMEM_FN struct osmem_place osmem_hot_locate(const void *ptr);

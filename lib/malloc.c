@@ -85,8 +85,9 @@ EXPORT void *calloc(size_t n, size_t size)
 	return malloc_or_enomem(osmem_core_alloc_zero(malloc_at_least(bytes)));
 }
 
-static __attribute__((noinline)) void malloc_free_slow(const char *call,
-						       void *ptr)
+/* The pointer stays where free() has it: one instruction less there. */
+static __attribute__((noinline)) void malloc_free_slow(void *ptr,
+						       const char *call)
 {
 	if (ptr != NULL)
 		osmem_core_free(call, ptr);
@@ -98,7 +99,7 @@ static inline void malloc_free(const char *call, void *ptr)
 	osmem_stats_count(OSMEM_STATS_FREE, 0);
 	if (likely(osmem_thread_free(ptr)))
 		return;
-	malloc_free_slow(call, ptr);
+	malloc_free_slow(ptr, call);
 }
 
 EXPORT void free(void *ptr)

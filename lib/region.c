@@ -31,11 +31,10 @@ enum { REGION_RECORDS_AT = 1024 + 64, REGION_HEADS_AT = 2048 + 64 };
 /*
  * What may lie there for nothing, as free units or as idle pages of slabs: a
  * share of what is in use, and an allowance, in bytes. When half of what purges
- * gave back is taken again at once, or fresh memory in its place, the allowance
- * grows by twice that, or doubles. It halves when for some time more than half
- * of it was not made use of, or when nothing was purged for long: memory that
- * was used once goes back at once, memory that bounces quickly is left alone.
- * Times in milliseconds.
+ * gave back is taken at once, it or fresh memory, the allowance grows by twice
+ * that, or doubles. It halves when for some time more than half of it was not
+ * made use of, or when nothing was purged for long: memory that was used once
+ * goes back at once, what bounces quickly is left alone. Times in milliseconds.
  */
 enum {
 	REGION_IDLE_SHARE = 32,
@@ -84,7 +83,7 @@ static struct {
 	atomic_size_t room;
 	atomic_size_t gone;	 /* of slabs, given back */
 	atomic_size_t purged;	 /* since we last learned */
-	atomic_size_t regretted; /* taken again since */
+	atomic_size_t regretted; /* taken since, again or in its place */
 	atomic_ulong refused;	 /* when madvise failed: locked pages; or 0 */
 } region_count = { .room = REGION_ALLOWANCE_LEAST };
 
@@ -228,11 +227,11 @@ void osmem_region_keep_limit(void)
 		region_shrink(most > committed ? most : committed);
 }
 
-/* Commits the next step, tables first. */
-static bool region_commit(void)
+/* Commits steps up to so many units, tables first: all of them, or none. */
+static bool region_commit(size_t units)
 {
 	size_t from = region_committed();
-	size_t to = from + (REGION_STEP >> OSMEM_UNIT_SHIFT);
+	size_t to = osmem_up(units, REGION_STEP >> OSMEM_UNIT_SHIFT);
 	int i;
 
 	osmem_region_keep_limit();
@@ -339,9 +338,9 @@ bool osmem_region_take(size_t units, size_t *first)
 		if (region_get_run(&region.clean, units, first)) {
 			osmem_region_regret(units << OSMEM_UNIT_SHIFT);
 		} else {
-			while (region.frontier + units > region_committed())
-				if (!region_commit())
-					return false;
+			if (region.frontier + units > region_committed() &&
+			    !region_commit(region.frontier + units))
+				return false;
 			*first = region.frontier;
 			region.frontier += units;
 			osmem_region_regret(units << OSMEM_UNIT_SHIFT);
@@ -409,13 +408,6 @@ bool osmem_region_should_purge(void)
 		       (ptrdiff_t)region_read(&region_count.room);
 }
 
-static void region_allow(size_t more)
-{
-	region.allowance += more;
-	if (region.allowance > REGION_ALLOWANCE_MOST)
-		region.allowance = REGION_ALLOWANCE_MOST;
-}
-
 static struct region_time region_now(void)
 {
 	return (struct region_time){ osmem_sys_milliseconds(),
@@ -458,15 +450,21 @@ static void region_forget(void)
 void osmem_region_learn(void)
 {
 	struct region_time now = region_now();
+	size_t purged = region_read(&region_count.purged);
 	size_t back = region_read(&region_count.regretted);
 	bool at_once;
 
+	if (back > purged)
+		back = purged;
 	osmem_lock(&osmem_core_lock);
 	region.now = now;
 	at_once = region_since(&region.purged) < REGION_AT_ONCE;
-	if (at_once && back * 2 > region_read(&region_count.purged)) {
-		region_allow(back > region.allowance / 2 ? 2 * back :
-							   region.allowance);
+	if (at_once && back * 2 > purged) {
+		region.allowance += back > region.allowance / 2 ?
+					    2 * back :
+					    region.allowance;
+		if (region.allowance > REGION_ALLOWANCE_MOST)
+			region.allowance = REGION_ALLOWANCE_MOST;
 		region_forget();
 	} else {
 		if (region.allowance > REGION_ALLOWANCE_LEAST &&

@@ -72,7 +72,7 @@ OSMEM_FN void osmem_region_add_idle(ptrdiff_t bytes);
 /* So many bytes of slabs more have been given back. No lock. */
 OSMEM_FN void osmem_region_add_gone(ptrdiff_t bytes);
 
-/* So many that had been are wanted after all. No lock. */
+/* So many that had been, or others in their place, are wanted. No lock. */
 OSMEM_FN void osmem_region_regret(size_t bytes);
 
 /* Whether so much lies there for nothing that it should be purged. No lock. */

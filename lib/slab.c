@@ -28,7 +28,10 @@ enum {
 	/* What others freed before the owner is told: parts of all, of used. */
 	SLAB_UNSEEN = 64,
 	SLAB_UNSEEN_USED = 8,
-	SLAB_SHARED = 256 << 10 /* the largest slot of many in a slab */
+	SLAB_LITTLE = 4, /* of a slab in use, this part is little */
+	SLAB_SHARED = 256 << 10, /* the largest slot of many in a slab */
+	SLAB_LARGE = 64, /* units; above that, a part of the region at most */
+	SLAB_PART = 64
 };
 
 /* The least magic is above what the largest slab makes of e <= size. */
@@ -106,9 +109,20 @@ static uintptr_t slab_new_secret(const char *start)
 {
 	static uintptr_t lives;
 
-	lives += 2;
-	return (((uintptr_t)start ^ osmem_slab_key) + lives) *
-	       (uintptr_t)UINT64_C(0x9e3779b97f4a7c15);
+	return (uintptr_t)osmem_block_mix(osmem_block_key[0],
+					  (uintptr_t)start + ++lives);
+}
+
+/*
+ * A mapping is better: few that are large shall leave space for many, and
+ * locked pages go back by being unmapped only.
+ */
+static bool slab_is_too_large(size_t units)
+{
+	return units > SLAB_LARGE &&
+	       (units << OSMEM_UNIT_SHIFT >
+			osmem_region_totals().reserved / SLAB_PART ||
+		osmem_region_is_refused());
 }
 
 struct osmem_slab *osmem_slab_new(unsigned int class,
@@ -119,6 +133,8 @@ struct osmem_slab *osmem_slab_new(unsigned int class,
 	size_t first;
 	size_t i;
 
+	if (slab_is_too_large(units))
+		return NULL;
 	if (!osmem_region_take(units, &first))
 		return NULL;
 	s = osmem_slab_record(first);
@@ -394,6 +410,22 @@ static uint32_t slab_put_remote(struct osmem_slab *s, uint32_t link)
 
 	slab_put(s, slot);
 	return next;
+}
+
+/*
+ * While much is in use, what is untold is little of it. Later it counts: who
+ * frees has compared it with what was in use before, or does now.
+ */
+void osmem_slab_catch_up(struct osmem_slab *s)
+{
+	uint32_t used = osmem_slab_in_use(s);
+
+	if (used * s->size > s->most / SLAB_LITTLE)
+		return;
+	osmem_slab_announce(s);
+	if (osmem_slab_waiting(s) != 0 &&
+	    osmem_slab_waiting(s) >= used / SLAB_UNSEEN_USED)
+		osmem_slab_collect(s, false);
 }
 
 bool osmem_slab_collect(struct osmem_slab *s, bool posted)

@@ -226,6 +226,12 @@ OSMEM_FN uint32_t osmem_slab_take(struct osmem_slab *s, void **end,
 OSMEM_FN size_t osmem_slab_put(struct osmem_slab *s, void *const *slots,
 			       size_t count);
 
+/*
+ * After slots were put back: takes what others have freed, if that is a good
+ * part of what is left, and the owner has not been told. Held.
+ */
+OSMEM_FN void osmem_slab_catch_up(struct osmem_slab *s);
+
 /* Bytes of memory that osmem_slab_tear() would give back. Held. */
 OSMEM_FN size_t osmem_slab_idle(const struct osmem_slab *s);
 
@@ -236,7 +242,7 @@ OSMEM_FN void osmem_slab_tear(struct osmem_slab *s);
 enum osmem_slab_duty {
 	OSMEM_SLAB_POST = 1, /* the slab to its owner: it was not posted */
 	OSMEM_SLAB_LOOK = 2, /* after it, if nobody does: much has come back */
-	OSMEM_SLAB_HARVEST = 4, /* the same, whoever does: it was the last */
+	OSMEM_SLAB_HARVEST = 4, /* the same at once: nobody may come by */
 	OSMEM_SLAB_REPORT = 8 /* another thread has just freed it: no effect */
 };
 

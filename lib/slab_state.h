@@ -126,7 +126,8 @@ static inline uint32_t slab_next(const struct osmem_slab *s,
 {
 	uintptr_t next = slot[0] ^ slab_secret(s, slot) ^ list;
 
-	if (unlikely(!osmem_slab_is_marked(slot) || next > OSMEM_SLAB_LINK_MASK ||
+	if (unlikely(!osmem_slab_is_marked(slot) ||
+		     next > OSMEM_SLAB_LINK_MASK ||
 		     next * s->size > osmem_slab_carved(s)))
 		osmem_report_written(slot, s->size);
 	return (uint32_t)next;

@@ -86,9 +86,12 @@ static ptrdiff_t thread_bin_least(size_t size)
 	size_t bins =
 		atomic_load_explicit(&thread_bins.bins, memory_order_relaxed);
 
+	/* In a fork's child one more may be counted as gone than there were. */
+	if ((ptrdiff_t)bins < 0)
+		bins = 0;
 	if (size < osmem_sys_page_size())
 		size = osmem_sys_page_size();
-	return (ptrdiff_t)(THREAD_BINS_PIN / (uint32_t)((bins + 1) * size));
+	return (ptrdiff_t)(THREAD_BINS_PIN / size / (bins + 1));
 }
 
 /*
@@ -140,32 +143,6 @@ static bool thread_reserve(struct osmem_thread *t, size_t size, ptrdiff_t more)
 	return true;
 }
 
-/* No bin has a place yet. */
-static void thread_clear_places(struct osmem_thread *t)
-{
-	unsigned int class;
-
-	t->spare = (void **)(t + 1);
-	for (class = 0; class < OSMEM_CLASSES; class++) {
-		t->bin[class] = t->top[class] = t->end[class] = t->spare;
-		t->space[class] = 0;
-	}
-	*t->spare++ = osmem_thread_no_slot;
-}
-
-void osmem_thread_make_bins(struct osmem_thread *t)
-{
-	unsigned int class;
-	size_t step = 0;
-	size_t next;
-
-	thread_clear_places(t);
-	for (class = 0; class < NUM_CLASSES; class++, step = next) {
-		next = osmem_class_size(class) / 16;
-		memset(t->classes + step, (int)class, next - step);
-	}
-}
-
 static ptrdiff_t thread_most(const struct osmem_thread *t, unsigned int class)
 {
 	return t->end[class] - t->bin[class];
@@ -177,6 +154,7 @@ static bool thread_make_space(struct osmem_thread *t, unsigned int class,
 {
 	ptrdiff_t count = t->top[class] - t->bin[class];
 	void **limit = (void **)((char *)t + OSMEM_THREAD_AREA);
+	void **bin;
 
 	if (most <= t->space[class])
 		return true;
@@ -184,15 +162,17 @@ static bool thread_make_space(struct osmem_thread *t, unsigned int class,
 		most = THREAD_BIN_GROWTH * t->space[class];
 	if (most > thread_rules[class].most)
 		most = thread_rules[class].most;
-	if (limit - t->spare <= most)
+	if (limit - t->spare < most + OSMEM_THREAD_BELOW)
 		return false;
-	t->spare[0] = osmem_thread_no_slot;
-	memcpy(t->spare + 1, t->bin[class] + 1, (size_t)count * sizeof(void *));
-	t->top[class] = t->spare + count;
-	t->end[class] = t->spare + thread_most(t, class);
-	t->bin[class] = t->spare;
+	if (count < 0)
+		count = 0;
+	bin = osmem_thread_begin_place(t->spare);
+	memcpy(bin + 1, t->bin[class] + 1, (size_t)count * sizeof(void *));
+	t->top[class] = bin + count;
+	t->end[class] = bin + thread_most(t, class);
+	t->bin[class] = bin;
 	t->space[class] = (uint16_t)most;
-	t->spare += most + 1;
+	t->spare = bin + 1 + most;
 	return true;
 }
 
@@ -201,9 +181,12 @@ void osmem_thread_set_most(struct osmem_thread *t, unsigned int class,
 {
 	ptrdiff_t more = most - thread_most(t, class);
 
-	if (more == 0 || !thread_make_space(t, class, most) ||
-	    !thread_reserve(t, thread_rules[class].size, more))
+	if (more == 0 || !thread_reserve(t, thread_rules[class].size, more))
 		return;
+	if (!thread_make_space(t, class, most)) {
+		thread_reserve(t, thread_rules[class].size, -more);
+		return;
+	}
 	if ((most == 0) != (most == more))
 		atomic_fetch_add_explicit(&thread_bins.bins,
 					  most == 0 ? (size_t)-1 : 1,
@@ -247,6 +230,7 @@ static void thread_put(struct osmem_thread *t, void *const *slots, size_t count)
 		size_t idle = osmem_slab_idle(s);
 		size_t n = osmem_slab_put(s, slots, count);
 
+		osmem_slab_catch_up(s);
 		slots += n;
 		count -= n;
 		osmem_thread_account(t, s, used, idle);
@@ -305,13 +289,16 @@ static bool thread_is_given_up(struct osmem_thread *t, unsigned int class)
 static void thread_purge_places(struct osmem_thread *t)
 {
 	size_t page = osmem_sys_page_size();
-	uintptr_t start = osmem_up((uintptr_t)(t + 1) + 1, page);
+	uintptr_t start = osmem_up(
+		(uintptr_t)((void **)(t + 1) + OSMEM_THREAD_BELOW), page);
 	size_t size = osmem_up((uintptr_t)t->spare, page) - start;
 
-	if ((uintptr_t)t->spare < start + THREAD_PLACES)
+	if ((uintptr_t)t->spare < start + THREAD_PLACES ||
+	    osmem_region_is_refused())
 		return;
-	thread_clear_places(t);
-	KEEP(osmem_sys_purge((void *)start, size), "madvise", size);
+	osmem_thread_clear_places(t);
+	if (KEEP(osmem_sys_purge((void *)start, size), "madvise", size) != 0)
+		osmem_region_set_refused(true);
 }
 
 /*
@@ -545,6 +532,7 @@ static uintptr_t *thread_fill(struct osmem_thread *t, unsigned int class)
 	taken = thread_fetch(t, class, first + wish, (uint32_t)wish);
 	if (taken == 0)
 		return NULL;
+	first[-1] = osmem_thread_no_slot;
 	slot = first[wish - 1];
 	memmove(first, first + wish - taken, (taken - 1) * sizeof(void *));
 	t->top[class] = first + taken - 2;

@@ -165,8 +165,7 @@ static inline __attribute__((always_inline)) bool osmem_thread_free(void *ptr)
 		return osmem_thread_flush(ptr);
 	slot[1] = mark;
 	top[1] = ptr;
-	__asm__("" : "+m"(t->top[class]));
-	t->top[class]++;
+	t->top[class] = top + 1;
 	return true;
 }
 

@@ -112,7 +112,8 @@ bool osmem_thread_trim(bool all)
 
 	if (all)
 		return thread_trim_all(true);
-	if (atomic_fetch_add_explicit(&threads.asked, 1,
+	if (osmem_thread_is_forking() ||
+	    atomic_fetch_add_explicit(&threads.asked, 1,
 				      memory_order_release) != 0)
 		return false;
 	do
@@ -159,6 +160,31 @@ void osmem_thread_shut(bool shut)
 }
 
 /* --- threads that begin and end --- */
+
+void osmem_thread_clear_places(struct osmem_thread *t)
+{
+	void **bin = osmem_thread_begin_place((void **)(t + 1));
+	unsigned int class;
+
+	for (class = 0; class < OSMEM_CLASSES; class++) {
+		t->bin[class] = t->top[class] = t->end[class] = bin;
+		t->space[class] = 0;
+	}
+	t->spare = bin + 1;
+}
+
+void osmem_thread_make_bins(struct osmem_thread *t)
+{
+	unsigned int class;
+	size_t step = 0;
+	size_t next;
+
+	osmem_thread_clear_places(t);
+	for (class = 0; class < NUM_CLASSES; class++, step = next) {
+		next = osmem_class_size(class) / 16;
+		memset(t->classes + step, (int)class, next - step);
+	}
+}
 
 static struct osmem_thread *thread_take_structure(void)
 {
@@ -242,6 +268,7 @@ static void thread_exit(void *arg)
 	osmem_thread_enter(t);
 	t->limit = 0;
 	osmem_thread_drain(t, true);
+	osmem_thread_collect(t);
 	for (class = 0; class < OSMEM_CLASSES; class++)
 		thread_abandon_class(t, class);
 	while (t->full != NULL)

@@ -25,7 +25,22 @@ OSMEM_FN void osmem_thread_leave(struct osmem_thread *t);
 OSMEM_FN void osmem_thread_tell(struct osmem_thread *t, ptrdiff_t least);
 
 /* The bytes of a structure, places for bins behind it included. */
-enum { OSMEM_THREAD_AREA = 128 * 1024 };
+enum { OSMEM_THREAD_AREA = 256 * 1024 };
+
+/*
+ * What stands below the slots of a bin, twice: a handler that interrupts malloc
+ * between two instructions can make it count down once too often.
+ */
+enum { OSMEM_THREAD_BELOW = 2 };
+
+static inline void **osmem_thread_begin_place(void **place)
+{
+	place[0] = place[1] = osmem_thread_no_slot;
+	return place + OSMEM_THREAD_BELOW - 1;
+}
+
+/* No bin has a place yet. No lock. */
+OSMEM_FN void osmem_thread_clear_places(struct osmem_thread *t);
 
 /* Empty bins for a structure that is zero. No lock. */
 OSMEM_FN void osmem_thread_make_bins(struct osmem_thread *t);
@@ -40,7 +55,7 @@ OSMEM_FN struct osmem_thread *osmem_thread_attach(void);
 OSMEM_FN void osmem_thread_set_most(struct osmem_thread *t, unsigned int class,
 				    ptrdiff_t most);
 
-/* The calling thread keeps the first so many slots of a bin. */
+/* The calling thread keeps the last so many slots of a bin. */
 OSMEM_FN void osmem_thread_cut(struct osmem_thread *t, unsigned int class,
 			       ptrdiff_t keep);
 

@@ -20,7 +20,7 @@
 static const struct abuse_kind kinds[] = {
 	{"24", 24, 0},	       {"400", 400, 0},	      {"3000", 3000, 0},
 	{"20000", 20000, 0},   {"100000", 100000, 0}, {"200000", 200000, 0},
-	{"5000000", 5000000, 0}, {"aligned", 1000, 256}};
+	{"30000000", 30000000, 0}, {"aligned", 1000, 256}};
 
 /* A block among others, known no more, as it is to be freed twice. */
 static char *get_one(const struct abuse_kind *kind)

@@ -17,7 +17,7 @@
 static const struct abuse_kind kinds[] = {{"64", 64, 0},
 					  {"3000", 3000, 0},
 					  {"200000", 200000, 0},
-					  {"5000000", 5000000, 0}};
+					  {"40000000", 40000000, 0}};
 
 enum op { FREE, RESIZE, USABLE, OPS };
 

@@ -341,18 +341,24 @@ START_TEST(two_threads_that_free_a_slot_at_once)
 }
 END_TEST
 
-enum { LARGE_THREADS = 4, LARGE_LEAST = 1024, LARGE_MOST = 20000 };
+/* None of the last size is for nothing. */
+enum {
+	LARGE_THREADS = 4,
+	LARGE_LEAST = 1024,
+	LARGE_MOST = 20000,
+	LARGE_NONE = 40000
+};
 
 static pthread_barrier_t large_filled;
 
-static void use_large_bins(size_t size)
+static void use_large_bins(size_t size, int count)
 {
 	void *blocks[64];
 	int i;
 
-	for (i = 0; i < 64; i++)
+	for (i = 0; i < count; i++)
 		blocks[i] = os_malloc(size);
-	for (i = 0; i < 64; i++)
+	for (i = 0; i < count; i++)
 		os_free(blocks[i]);
 }
 
@@ -361,7 +367,7 @@ static void *fill_large_bins(void *barrier)
 	size_t size;
 
 	for (size = LARGE_LEAST; size < LARGE_MOST; size += size / 4)
-		use_large_bins(size);
+		use_large_bins(size, 64);
 	pthread_barrier_wait(barrier);
 	pthread_barrier_wait(barrier);
 	return NULL;
@@ -369,10 +375,10 @@ static void *fill_large_bins(void *barrier)
 
 static void expect_a_large_bin(void *unused)
 {
-	unsigned int class = osmem_class_of(2048);
+	unsigned int class = osmem_class_of(LARGE_NONE);
 
 	(void)unused;
-	use_large_bins(2048);
+	use_large_bins(LARGE_NONE, 8);
 	MUST(osmem_thread_self->end[class] > osmem_thread_self->bin[class]);
 }
 

@@ -85,7 +85,7 @@ static size_t draw_size(struct worker *w)
 	size_t limit = limits[draw(w, 8)];
 
 	if (draw(w, 200) == 0)
-		limit = 5000000;
+		limit = 40000000;
 	return sizeof(size_t) + draw(w, limit);
 }
 

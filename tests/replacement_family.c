@@ -64,7 +64,7 @@ static void test_sizes(void)
 		free(block[i]);
 	for (int i = 1; i < COUNT; i += 2)
 		free(block[i]);
-	for (size_t n = 5000; n < 5000000; n += n / 3) {
+	for (size_t n = 5000; n < 50000000; n += n / 3) {
 		unsigned char *p = malloc(n);
 
 		bad += p == NULL || !aligned(p, 16);

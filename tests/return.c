@@ -48,7 +48,7 @@ enum order {
 	NONE,
 	ORDERS
 };
-enum who { SELF, OTHER, OWN, SWAP, EXITED, BOUNCE, SHRINK, WHOS };
+enum who { SELF, OTHER, OWN, BOTH, SWAP, EXITED, BOUNCE, SHRINK, WHOS };
 
 /* The last four keep some blocks. */
 static const char *const order_names[ORDERS] = {
@@ -59,6 +59,7 @@ static const char *const who_names[WHOS] = {
 	"self",   /* one thread */
 	"other",  /* main, while the thread that allocated sleeps */
 	"own",    /* eight threads, each its own */
+	"both",   /* main one in 75, then eight threads their own */
 	"swap",   /* eight threads, each those of the next one */
 	"exited", /* main, what eight threads left that have ended */
 	"bounce", /* one thread, the fifth time */
@@ -80,6 +81,7 @@ static const struct sizes {
 	{"100K", 100 << 10, 100 << 10},
 	{"300K", 300 << 10, 300 << 10},
 	{"2M", 2 << 20, 2 << 20},
+	{"8M", 8 << 20, 8 << 20},
 	{"small", 16, 1000},
 	{"mixed", 16, 100000},
 };
@@ -97,7 +99,8 @@ static const char *const selection[] = {
 	"300K/second/self",     "300K/none/shrink",   "2M/random/swap",
 	"small/random/self",    "small/eighth/other", "small/random/exited",
 	"small/quarter/bounce", "small/random/own",   "mixed/eighth/swap",
-	"mixed/second/exited",  "mixed/none/shrink",
+	"mixed/second/exited",  "mixed/none/shrink",  "8M/none/shrink",
+	"64/forward/both",      "small/random/both",  "8M/random/other",
 };
 
 /* What one thread allocates. All tables are resident before. */
@@ -247,6 +250,16 @@ static void empty(struct part *p)
 	}
 }
 
+static void empty_some(struct part *p)
+{
+	size_t i;
+
+	for (i = 0; i < p->victims; i += 75) {
+		front_free(p->blocks[p->turn[i]]);
+		p->blocks[p->turn[i]] = NULL;
+	}
+}
+
 static void empty_next(struct part *p)
 {
 	empty(p + 1 == parts + THREADS ? parts : p + 1);
@@ -391,6 +404,10 @@ static void release(enum who who)
 {
 	switch (who) {
 	case OWN:
+		team_do(empty);
+		break;
+	case BOTH:
+		all_parts(empty_some);
 		team_do(empty);
 		break;
 	case SWAP:

@@ -28,7 +28,8 @@
  * fault: slab.c s|memory_order_acq_rel|memory_order_acquire|
  * fault: slab.c s|used - (old >> OSMEM_SLAB_COUNT_SHIFT)|used|
  * fault: slab.h s|osmem_slab_waiting(s) >= |osmem_slab_waiting(s) > |
- * all: slab.c s/return count . size >= most . SLAB_UNSEEN/return count * size >= unseen; 0/
+ * fault: slab.c s/		osmem_slab_collect(s, false);/		;/
+ * all: slab.c s/count . size >= most . SLAB_UNSEEN/count * size >= unseen; 0/
  * threads: interleave.c
  * cbmc: none
  */
@@ -116,6 +117,12 @@ static struct {
 /* --- what all this stands on --- */
 
 struct osmem_region osmem_region;
+uint64_t osmem_block_key[2];
+
+struct osmem_region_totals osmem_region_totals(void)
+{
+	return (struct osmem_region_totals){ .reserved = sizeof(memory) };
+}
 
 size_t osmem_sys_page_size(void)
 {
@@ -247,6 +254,28 @@ static void release_two(void)
 {
 	release(0);
 	release(1);
+}
+
+/* As thread.c's thread_put() does it. */
+static void owner_puts(void)
+{
+	struct osmem_thread *t = &owners[0];
+	struct osmem_slab *slab = slabs[0];
+	void *slot = slots[0];
+	uint32_t used;
+	size_t idle;
+
+	osmem_thread_enter(t);
+	done.freed[0] = true;
+	osmem_slab_set_mark(slot);
+	used = osmem_slab_in_use(slab);
+	idle = osmem_slab_idle(slab);
+	proof_claim(osmem_slab_put(slab, &slot, 1) == 1);
+	osmem_slab_catch_up(slab);
+	osmem_thread_account(t, slab, used, idle);
+	if (slab->full || osmem_slab_in_use(slab) == 0)
+		osmem_thread_settle(t, slab);
+	osmem_thread_leave(t);
 }
 
 static void owner_drains(void)
@@ -495,6 +524,10 @@ static const struct {
 	  { owner_drains, release_first, release_second } },
 	{ "two free of two slabs, the owner ends", 3, 2, 0,
 	  { owner_ends, release_first, release_second } },
+	{ "one frees, the owner puts the rest", 2, 1, 16384,
+	  { owner_puts, release_second, NULL } },
+	{ "two free, the owner puts the rest", 3, 1, 16,
+	  { owner_puts, release_second, release_third } },
 	{ "two free all, the owner sleeps", 3, 1, 16384,
 	  { release_two, release_third, NULL } },
 	{ "one frees all, the owner ends", 1, 1, 16384,
