@@ -435,13 +435,12 @@ static void thread_free_own(struct osmem_thread *t, struct osmem_slab *s,
 		*++t->top[class] = ptr;
 }
 
-bool osmem_thread_flush(void *ptr)
+void osmem_thread_flush(void *ptr)
 {
 	bool begun = osmem_thread_begin();
 
 	thread_free_own(osmem_thread_mine, osmem_slab_of(ptr), ptr);
 	osmem_thread_end_if(begun);
-	return true;
 }
 
 bool osmem_thread_release(struct osmem_slab *s, void *ptr)

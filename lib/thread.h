@@ -91,7 +91,7 @@ static inline void osmem_thread_end_if(bool begun)
 }
 
 /* The same where the thread's bin is full: half of it goes to its slabs. */
-OSMEM_FN __attribute__((noinline)) bool osmem_thread_flush(void *ptr);
+OSMEM_FN __attribute__((noinline)) void osmem_thread_flush(void *ptr);
 
 /* As osmem_slab_is_marked, for the fast paths. */
 static inline __attribute__((always_inline)) bool
@@ -161,8 +161,10 @@ static inline __attribute__((always_inline)) bool osmem_thread_free(void *ptr)
 		return false;
 	class = s->class;
 	top = t->top[class];
-	if (unlikely(top == t->end[class]))
-		return osmem_thread_flush(ptr);
+	if (unlikely(top == t->end[class])) {
+		osmem_thread_flush(ptr);
+		return true;
+	}
 	slot[1] = mark;
 	top[1] = ptr;
 	t->top[class] = top + 1;
