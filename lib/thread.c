@@ -37,7 +37,7 @@ enum {
 	/* A bin of a class that is being given up: a share of what is used. */
 	THREAD_BIN_SHARE = 16,
 	/* What all bins together may pin then, a page for each slot. */
-	THREAD_BINS_PIN = 3 << 18,
+	THREAD_BINS_PIN = 2 << 18,
 	/* Slots of which a thread with few could keep all in its bin. */
 	THREAD_MIDDLE = 192,
 	THREAD_PART = 4, /* of what a thread uses: a good one */
