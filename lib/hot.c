@@ -6,7 +6,6 @@
  */
 #include "hot.h"
 
-#include "die.h"
 #include "lock.h"
 #include "options.h"
 #include "sys.h"
@@ -101,10 +100,8 @@ bool osmem_hot_stays(struct osmem_place place, size_t size)
 	if (!osmem_hot_fits(place.slot_size, size))
 		return false;
 	if (place.slot_size > OSMEM_HOT_FAR &&
-	    place.slot_size - size >= place.slot_size / HOT_MANY &&
-	    !osmem_region_is_refused())
-		KEEP(osmem_sys_purge((void *)start, end - start), "madvise",
-		     end - start);
+	    place.slot_size - size >= place.slot_size / HOT_MANY)
+		osmem_region_purge_bytes((void *)start, end - start);
 	return true;
 }
 

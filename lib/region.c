@@ -492,15 +492,15 @@ static bool region_take_dirty(size_t most, size_t *first, size_t *units)
 	return true;
 }
 
-/* What madvise refuses stays, and purging ends there. */
-static bool region_purge_bytes(char *start, size_t size)
+bool osmem_region_purge_bytes(void *start, size_t size)
 {
-	if (size != 0 && KEEP(osmem_sys_purge(start, size), "madvise",
-			      size) != 0) {
-		osmem_region_set_refused(true);
+	if (osmem_region_is_refused())
 		return false;
-	}
-	return true;
+	if (size == 0 || KEEP(osmem_sys_purge(start, size), "madvise",
+			      size) == 0)
+		return true;
+	osmem_region_set_refused(true);
+	return false;
 }
 
 /*
@@ -523,7 +523,7 @@ static void region_purge_records(size_t first, size_t end, size_t from,
 	if (high > far)
 		high = far;
 	if (low < high)
-		region_purge_bytes((char *)low, high - low);
+		osmem_region_purge_bytes((void *)low, high - low);
 }
 
 /* Takes the longest dirty run, or its end, and puts it to the clean ones. */
@@ -540,9 +540,9 @@ static bool region_purge_one(size_t most)
 	units = count;
 	region_join(&region.clean, &first, &units);
 	osmem_unlock(&osmem_core_lock);
-	purged = region_purge_bytes(osmem_region.base +
-					    (from << OSMEM_UNIT_SHIFT),
-				    count << OSMEM_UNIT_SHIFT);
+	purged = osmem_region_purge_bytes(osmem_region.base +
+						  (from << OSMEM_UNIT_SHIFT),
+					  count << OSMEM_UNIT_SHIFT);
 	if (purged) {
 		region_add(&region_count.purged, count << OSMEM_UNIT_SHIFT);
 		region_purge_records(first, first + units, from, from + count);

@@ -85,6 +85,12 @@ OSMEM_FN bool osmem_region_should_purge(void);
 OSMEM_FN bool osmem_region_is_refused(void);
 OSMEM_FN void osmem_region_set_refused(bool refused);
 
+/*
+ * Gives whole pages back, anybody's. Whether they went: not when madvise
+ * refuses, which is remembered, or has refused lately. No lock.
+ */
+OSMEM_FN bool osmem_region_purge_bytes(void *start, size_t size);
+
 /* Before purging: learns from the last time. Takes the lock. */
 OSMEM_FN void osmem_region_learn(void);
 

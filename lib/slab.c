@@ -9,7 +9,6 @@
 #include "slab_state.h"
 
 #include "check.h"
-#include "die.h"
 #include "sys.h"
 
 #include <string.h>
@@ -24,14 +23,14 @@ enum {
 	SLAB_WASTE = 12,
 	SLAB_UNITS_MOST = 32,
 	SLAB_ORPHAN = 4, /* of what is left of one, this part is much */
-	SLAB_FEW = 4,
+	SLAB_FEW = 4, /* slots of a 16th of it, which may wait */
 	/* What others freed before the owner is told: parts of all, of used. */
 	SLAB_UNSEEN = 64,
 	SLAB_UNSEEN_USED = 8,
 	SLAB_LITTLE = 4, /* of a slab in use, this part is little */
 	SLAB_SHARED = 256 << 10, /* the largest slot of many in a slab */
 	SLAB_LARGE = 64, /* units; above that, a part of the region at most */
-	SLAB_PART = 64
+	SLAB_PART = 64 /* and that is this one */
 };
 
 /* The least magic is above what the largest slab makes of e <= size. */

@@ -7,7 +7,6 @@
 #include "slab_state.h"
 
 #include "check.h"
-#include "die.h"
 #include "sys.h"
 
 size_t osmem_slab_idle(const struct osmem_slab *s)
@@ -70,10 +69,8 @@ static void slab_purge(struct osmem_slab *s, uint32_t first, uint32_t last)
 	size_t from = osmem_up(first * size, page);
 	size_t to = (last + 1) * size & ~(page - 1);
 
-	if (from < to && !osmem_region_is_refused() &&
-	    KEEP(osmem_sys_purge(s->start + from, to - from), "madvise",
-		 to - from) != 0)
-		osmem_region_set_refused(true);
+	if (from < to)
+		osmem_region_purge_bytes(s->start + from, to - from);
 }
 
 /*

@@ -7,7 +7,6 @@
 #include "thread_state.h"
 
 #include "check.h"
-#include "die.h"
 #include "lock.h"
 #include "report.h"
 #include "sys.h"
@@ -293,12 +292,10 @@ static void thread_purge_places(struct osmem_thread *t)
 		(uintptr_t)((void **)(t + 1) + OSMEM_THREAD_BELOW), page);
 	size_t size = osmem_up((uintptr_t)t->spare, page) - start;
 
-	if ((uintptr_t)t->spare < start + THREAD_PLACES ||
-	    osmem_region_is_refused())
+	if ((uintptr_t)t->spare < start + THREAD_PLACES)
 		return;
 	osmem_thread_clear_places(t);
-	if (KEEP(osmem_sys_purge((void *)start, size), "madvise", size) != 0)
-		osmem_region_set_refused(true);
+	osmem_region_purge_bytes((void *)start, size);
 }
 
 /*
