@@ -50,7 +50,9 @@ static size_t slab_units(size_t size)
 	/* Alone in its slab, so that others can have its memory. */
 	if (size > SLAB_SHARED)
 		return (size + OSMEM_UNIT - 1) >> OSMEM_UNIT_SHIFT;
+	/* Each slot is a piece where there is more than one unit. */
 	while (units < SLAB_UNITS_MOST &&
+	       (units + 1) * OSMEM_UNIT / size <= OSMEM_SLAB_PIECES &&
 	       (units * OSMEM_UNIT / size < SLAB_SLOTS_LEAST ||
 		units * OSMEM_UNIT % size > units * OSMEM_UNIT / SLAB_WASTE))
 		units++;

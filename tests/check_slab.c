@@ -109,6 +109,38 @@ START_TEST(only_starts_of_carved_slots_are_slots)
 }
 END_TEST
 
+/* As many as there may be pieces to keep account of, in every spacing. */
+START_TEST(slabs_of_every_class_fill_and_empty)
+{
+	enum { MOST = 6000 };
+	static void *blocks[MOST];
+	unsigned int class;
+	size_t count, i;
+
+	for (class = 0; class < OSMEM_CLASSES; class++) {
+		size_t size = osmem_class_size(class);
+		struct osmem_slab *s = NULL;
+
+		if (size > OSMEM_UNIT)
+			break;
+		for (count = 0; count < MOST; count++) {
+			blocks[count] = os_malloc(size);
+			memset(blocks[count], (int)count, size);
+			s = osmem_slab_of(blocks[count]);
+			if ((char *)blocks[count] + size == s->start + s->most)
+				break;
+		}
+		MUST(s->units == 1 || s->most / size <= OSMEM_SLAB_PIECES);
+		MUST_EQ(os_heap_check(), 0);
+		for (i = 0; i <= count; i++) {
+			MUST_EQ(*(unsigned char *)blocks[i], i % 256);
+			os_free(blocks[i]);
+		}
+		MUST_EQ(os_heap_check(), 0);
+	}
+}
+END_TEST
+
 static void free_twice(void *p)
 {
 	hidden = p;
@@ -447,6 +479,7 @@ int main(void)
 	tcase_add_test(tcase, aligned_slots);
 	tcase_add_test(tcase, realloc_keeps_contents_between_all_kinds);
 	tcase_add_test(tcase, only_starts_of_carved_slots_are_slots);
+	tcase_add_test(tcase, slabs_of_every_class_fill_and_empty);
 	tcase_add_test(tcase, misuse_is_reported);
 	tcase_add_test(tcase, what_is_written_into_free_slots_leads_nowhere);
 	tcase_add_test(tcase, the_door_can_be_shut);
