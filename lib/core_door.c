@@ -35,9 +35,51 @@ static void door_end(void)
 	osmem_thread_end();
 }
 
+/*
+ * Whether the hardened allocator serves everything and nobody else wants to
+ * see each call: the door is shut for it alone, and no checks are due.
+ */
+static bool door_is_hard(void)
+{
+	return osmem_hard_is_on() && osmem_hard_is_used() &&
+	       atomic_load_explicit(&osmem_slab_shut, memory_order_relaxed) ==
+		       1 &&
+	       osmem_option(OSMEM_OPT_CHECK) == 0;
+}
+
+/*
+ * The short way to the hardened allocator, and from it. NULL, or false: the
+ * long one finds out.
+ */
+static void *door_alloc_hard(size_t size)
+{
+	void *p;
+
+	if (unlikely(size > PTRDIFF_MAX) || unlikely(!osmem_thread_begin()))
+		return NULL;
+	p = osmem_hard_alloc(size, OSMEM_ALIGN);
+	door_end();
+	return p;
+}
+
+static bool door_free_hard(const char *call, void *ptr)
+{
+	bool freed;
+
+	if (unlikely(osmem_nested_holds(ptr)) ||
+	    unlikely(!osmem_thread_begin()))
+		return false;
+	freed = osmem_hard_free(call, ptr);
+	door_end();
+	return freed;
+}
+
 void *osmem_core_alloc(size_t size)
 {
-	void *p = osmem_hot_large(size);
+	void *p;
+
+	p = unlikely(door_is_hard()) ? door_alloc_hard(size) :
+					    osmem_hot_large(size);
 
 	if (likely(p != NULL))
 		return p;
@@ -96,6 +138,8 @@ static bool door_frees(const char *call, void *ptr)
 
 void osmem_core_free(const char *call, void *ptr)
 {
+	if (unlikely(door_is_hard()) && door_free_hard(call, ptr))
+		return;
 	if (door_frees(call, ptr))
 		return;
 	/* The usual free that comes here: another thread has allocated it. */
