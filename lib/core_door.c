@@ -136,16 +136,21 @@ static bool door_frees(const char *call, void *ptr)
 	       door_free_nested(call, ptr);
 }
 
-void osmem_core_free(const char *call, void *ptr)
+static __attribute__((noinline)) void door_free(const char *call, void *ptr)
 {
 	if (unlikely(door_is_hard()) && door_free_hard(call, ptr))
 		return;
 	if (door_frees(call, ptr))
 		return;
-	/* The usual free that comes here: another thread has allocated it. */
-	if (!osmem_thread_free_remote(ptr))
-		osmem_core_serve_free(call, ptr);
+	osmem_core_serve_free(call, ptr);
 	door_end();
+}
+
+/* The usual free that comes here: another thread has allocated the block. */
+void osmem_core_free(const char *call, void *ptr)
+{
+	if (unlikely(!osmem_thread_free_remote(ptr)))
+		door_free(call, ptr);
 }
 
 void osmem_core_free_sized(const char *call, void *ptr, size_t alignment,

@@ -56,6 +56,7 @@
 #include "thread.c"
 #include "thread_life.c"
 #include "thread_slabs.c"
+#include "thread_remote.c"
 
 #include "init.c"
 

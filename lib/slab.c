@@ -6,7 +6,7 @@
  * remote list, which is one atomic word. Must never read a slot that has not
  * been located, nor one whose piece is gone.
  */
-#include "slab_state.h"
+#include "slab_remote.h"
 
 #include "check.h"
 #include "sys.h"
@@ -22,11 +22,6 @@ enum {
 	SLAB_SLOTS_LEAST = 8,
 	SLAB_WASTE = 12,
 	SLAB_UNITS_MOST = 32,
-	SLAB_ORPHAN = 4, /* of what is left of one, this part is much */
-	SLAB_FEW = 4, /* slots of a 16th of it, which may wait */
-	/* What others freed before the owner is told: parts of all, of used. */
-	SLAB_UNSEEN = 64,
-	SLAB_UNSEEN_USED = 8,
 	SLAB_LITTLE = 4, /* of a slab in use, this part is little */
 	SLAB_SHARED = 256 << 10, /* the largest slot of many in a slab */
 	SLAB_LARGE = 64, /* units; above that, a part of the region at most */
@@ -61,13 +56,8 @@ static size_t slab_units(size_t size)
 
 struct osmem_slab *osmem_slab_of(const void *p)
 {
-	struct osmem_slab *s;
-	size_t offset;
+	struct osmem_slab *s = osmem_slab_or_nobody(p);
 
-	if (!osmem_region_holds(p))
-		return NULL;
-	offset = (uintptr_t)p - (uintptr_t)osmem_region.base;
-	s = osmem_region.heads[offset >> OSMEM_UNIT_SHIFT];
 	return s != &osmem_slab_nobody ? s : NULL;
 }
 
@@ -204,22 +194,18 @@ slab_use(struct osmem_slab *s, uint32_t index, uint32_t counted)
  * who takes it out clears that. In 32 bits what a program leaves in a slot can
  * look so by chance.
  */
-static inline bool slab_is_listed(const struct osmem_slab *s,
-				  const uintptr_t *slot)
+static inline bool slab_is_listed(uintptr_t secret, const uintptr_t *slot)
 {
 	return sizeof(*slot) == 8 &&
-	       (slot[0] ^ slab_secret(s, slot)) <= OSMEM_SLAB_LINK_MASK;
+	       (slot[0] ^ slab_secret(secret, slot)) <= OSMEM_SLAB_LINK_MASK;
 }
 
 static inline __attribute__((always_inline)) void
-slab_put(struct osmem_slab *s, const uintptr_t *slot)
+slab_put(struct osmem_slab *s, uintptr_t secret, uint32_t index)
 {
-	uint32_t index = slab_index(s, slot);
 	struct slab_row row = slab_pieces(s, index);
 
-	if (unlikely(!osmem_slab_is_marked(slot) || slab_is_listed(s, slot)))
-		osmem_report_written(slot, s->size);
-	slab_link(s, index, row.first);
+	slab_link(s, secret, index, row.first);
 	do {
 		if (--s->busy[row.first] == 0)
 			s->idle++;
@@ -228,12 +214,17 @@ slab_put(struct osmem_slab *s, const uintptr_t *slot)
 
 size_t osmem_slab_put(struct osmem_slab *s, void *const *slots, size_t count)
 {
+	uintptr_t secret = s->secret;
 	size_t n;
 
 	for (n = 0;
 	     n < count && (uintptr_t)slots[n] - (uintptr_t)s->start < s->most;
-	     n++)
-		slab_put(s, slots[n]);
+	     n++) {
+		if (unlikely(!osmem_slab_is_marked(slots[n])) ||
+		    unlikely(slab_is_listed(secret, slots[n])))
+			osmem_report_written(slots[n], s->size);
+		slab_put(s, secret, slab_index(s, slots[n]));
+	}
 	slab_count_used(s, -(uint32_t)n);
 	return n;
 }
@@ -241,21 +232,22 @@ size_t osmem_slab_put(struct osmem_slab *s, void *const *slots, size_t count)
 /* From the lowest piece: what is in use stays together. */
 static uint32_t slab_take_ready(struct osmem_slab *s, void **end, uint32_t most)
 {
+	struct slab_links links = slab_links(s);
 	uint32_t piece = (uint32_t)__builtin_ctz(s->ready);
-	uint32_t index = s->lists[piece];
+	uint32_t link = s->lists[piece];
 	uint32_t taken = 0;
 
-	while (index != 0 && taken < most) {
-		uintptr_t *slot = slab_slot(s, index - 1);
+	while (link != 0 && taken < most) {
+		uintptr_t *slot = slab_linked(&links, link);
 
-		slab_use(s, index - 1, OSMEM_SLAB_PIECES);
-		index = slab_next(s, slot, 0);
+		slab_use(s, link - 1, OSMEM_SLAB_PIECES);
+		link = slab_next(&links, slot, 0);
 		slot[0] = 0;
 		*--end = slot;
 		taken++;
 	}
-	s->lists[piece] = (uint16_t)index;
-	if (index == 0)
+	s->lists[piece] = (uint16_t)link;
+	if (link == 0)
 		s->ready &= ~(1U << piece);
 	return taken;
 }
@@ -325,95 +317,6 @@ uint32_t osmem_slab_take(struct osmem_slab *s, void **end, uint32_t count)
 /* --- remote frees --- */
 
 /*
- * Everything has come back, or a part of what is left where there is no owner
- * to come by; or a 16th of the slab more, which may wait once where it is no
- * more than a few small slots.
- */
-static int slab_duty(const struct osmem_slab *s, uint32_t count, uint32_t size,
-		     uint32_t most)
-{
-	uint32_t part = most / 16;
-	uint32_t left = osmem_slab_in_use(s);
-
-	if (osmem_slab_owner(s) == NULL)
-		left /= SLAB_ORPHAN;
-	if (count >= left)
-		return OSMEM_SLAB_HARVEST;
-	if (count * size / part == (count - 1) * size / part)
-		return 0;
-	return size <= part / SLAB_FEW ? OSMEM_SLAB_LOOK : OSMEM_SLAB_HARVEST;
-}
-
-static bool slab_is_told(const struct osmem_slab *s, uint32_t count,
-			 uint32_t size, uint32_t most)
-{
-	return count * size >= most / SLAB_UNSEEN ||
-	       count >= osmem_slab_in_use(s) / SLAB_UNSEEN_USED;
-}
-
-/*
- * Two threads that free a slot at once both see it unmarked: the second finds
- * what the first has put there. With a third slot between it is found when the
- * list is collected.
- */
-static bool slab_is_first(uint32_t remote, uint32_t link)
-{
-	const uint32_t mask = OSMEM_SLAB_LINK_MASK << OSMEM_SLAB_LINK_SHIFT;
-
-	return (remote & mask) == link;
-}
-
-/*
- * Release: who takes the list sees what was written into the slots, link and
- * mark included. Acquire: who sets the posted bit, the first since the last
- * drain, may write posted_next, which the drain has read before it cleared it.
- */
-int osmem_slab_free_remote(struct osmem_slab *s, void *p)
-{
-	uint32_t old = atomic_load_explicit(&s->remote, memory_order_relaxed);
-	uint32_t link = (slab_index(s, p) + 1) << OSMEM_SLAB_LINK_SHIFT;
-	/* Read before the slot is given up: the slab may be another's then. */
-	uint32_t size = s->size;
-	uint32_t most = s->most;
-	uint32_t posted;
-	uint32_t count;
-	int duty;
-
-	osmem_slab_set_mark(p);
-	do {
-		if (slab_is_first(old, link))
-			return OSMEM_SLAB_REPORT;
-		count = (old >> OSMEM_SLAB_COUNT_SHIFT) + 1;
-		posted = old & OSMEM_SLAB_POSTED;
-		if (slab_is_told(s, count, size, most))
-			posted = OSMEM_SLAB_POSTED;
-		slab_set_next(s, p,
-			      SLAB_REMOTE | (old >> OSMEM_SLAB_LINK_SHIFT &
-					     OSMEM_SLAB_LINK_MASK));
-	} while (!atomic_compare_exchange_weak_explicit(
-		&s->remote, &old,
-		count << OSMEM_SLAB_COUNT_SHIFT | link | posted,
-		memory_order_acq_rel, memory_order_relaxed));
-	duty = slab_duty(s, count, size, most);
-	if (posted != (old & OSMEM_SLAB_POSTED))
-		duty |= OSMEM_SLAB_POST;
-	return duty;
-}
-
-/*
- * A slot that was freed twice is met again, with a link of the slab's own list.
- * Returns the next.
- */
-static uint32_t slab_put_remote(struct osmem_slab *s, uint32_t link)
-{
-	uintptr_t *slot = slab_slot(s, link - 1);
-	uint32_t next = slab_next(s, slot, SLAB_REMOTE);
-
-	slab_put(s, slot);
-	return next;
-}
-
-/*
  * While much is in use, what is untold is little of it. Later it counts: who
  * frees has compared it with what was in use before, or does now.
  */
@@ -426,32 +329,53 @@ void osmem_slab_catch_up(struct osmem_slab *s)
 	osmem_slab_announce(s);
 	if (osmem_slab_waiting(s) != 0 &&
 	    osmem_slab_waiting(s) >= used / SLAB_UNSEEN_USED)
-		osmem_slab_collect(s, false);
+		osmem_slab_collect(s, false, NULL, 0);
 }
 
-bool osmem_slab_collect(struct osmem_slab *s, bool posted)
+/*
+ * So many slots of the list that starts with a link: the first most below end.
+ * What was freed twice is met again, with a link of another list.
+ */
+static void slab_put_remote(struct osmem_slab *s, uint32_t link, uint32_t count,
+			    void **end, uint32_t most)
+{
+	struct slab_links links = slab_links(s);
+	uintptr_t *slot;
+	uint32_t next;
+
+	for (; count != 0; count--, link = next) {
+		slot = slab_linked(&links, link);
+		next = slab_next(&links, slot, SLAB_REMOTE);
+		if (most == 0) {
+			slab_put(s, links.secret, link - 1);
+			continue;
+		}
+		most--;
+		slot[0] = 0;
+		*--end = slot;
+	}
+}
+
+uint32_t osmem_slab_collect(struct osmem_slab *s, bool posted, void **end,
+			    uint32_t most)
 {
 	uint32_t old = atomic_load_explicit(&s->remote, memory_order_relaxed);
 	uint32_t used = osmem_slab_in_use(s);
 	uint32_t count;
-	uint32_t link;
 
 	if (!posted && old <= OSMEM_SLAB_POSTED)
-		return false;
+		return 0;
 	/*
 	 * Pairs with the above in both directions. Counted before: who frees
 	 * the last slot right after the exchange must see that it is the last.
 	 */
-	do
-		slab_set_used(s, used - (old >> OSMEM_SLAB_COUNT_SHIFT));
-	while (!atomic_compare_exchange_weak_explicit(
+	do {
+		count = old >> OSMEM_SLAB_COUNT_SHIFT;
+		slab_set_used(s, used - (count > most ? count - most : 0));
+	} while (!atomic_compare_exchange_weak_explicit(
 		&s->remote, &old, posted ? 0 : old & OSMEM_SLAB_POSTED,
 		memory_order_acq_rel, memory_order_relaxed));
-	link = old >> OSMEM_SLAB_LINK_SHIFT & OSMEM_SLAB_LINK_MASK;
-	count = old >> OSMEM_SLAB_COUNT_SHIFT;
-	if (count == 0)
-		return false;
-	while (count-- != 0)
-		link = slab_put_remote(s, link);
-	return true;
+	slab_put_remote(s, old >> OSMEM_SLAB_LINK_SHIFT & OSMEM_SLAB_LINK_MASK,
+			count, end, most);
+	return count;
 }

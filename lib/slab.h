@@ -52,12 +52,6 @@ struct osmem_slab {
 	uint8_t class;
 	bool full; /* stands in its owner's list of full ones */
 	uint16_t units;
-	/*
-	 * Slots that are neither here nor gone: the holder writes; who frees
-	 * from outside reads it to see that nothing is left in use. Relaxed: a
-	 * wrong guess costs one look under the lock.
-	 */
-	_Atomic(uint32_t) used;
 	/* Pieces without their memory. The holder writes, walkers read. */
 	_Atomic(uint32_t) gone;
 	uint32_t most; /* bytes that can be carved */
@@ -68,6 +62,12 @@ struct osmem_slab {
 	_Atomic(uint8_t) pooled;
 	/* The owner's turn when it was left to itself. Relaxed. */
 	_Atomic(uint32_t) turn;
+	/*
+	 * Slots that are neither here nor gone: the holder writes; who frees
+	 * from outside reads it to see that nothing is left in use. Relaxed: a
+	 * wrong guess costs one look under the lock.
+	 */
+	_Atomic(uint32_t) used;
 	struct osmem_slab *posted_next;
 	struct osmem_slab *prev;
 	struct osmem_slab *next;
@@ -182,7 +182,17 @@ static inline uint32_t osmem_slab_absent(const struct osmem_slab *s)
 /* Whether a carved slot is free, wherever: marked, or gone. */
 OSMEM_FN bool osmem_slab_is_free(const struct osmem_slab *s, const void *slot);
 
-/* The slab of p by the region's records; NULL when p is in none. */
+/* The slab of p by the region's table, or nobody's when p is in none. */
+static inline struct osmem_slab *osmem_slab_or_nobody(const void *p)
+{
+	if (!osmem_region_holds(p))
+		return &osmem_slab_nobody;
+	return osmem_region.heads[((uintptr_t)p -
+				   (uintptr_t)osmem_region.base) >>
+				  OSMEM_UNIT_SHIFT];
+}
+
+/* The same; NULL for nobody's. */
 OSMEM_FN struct osmem_slab *osmem_slab_of(const void *p);
 
 /*
@@ -238,17 +248,6 @@ OSMEM_FN size_t osmem_slab_idle(const struct osmem_slab *s);
 /* Gives pieces without a slot in use back to the system. Held. */
 OSMEM_FN void osmem_slab_tear(struct osmem_slab *s);
 
-/* What the caller of osmem_slab_free_remote() has to do. */
-enum osmem_slab_duty {
-	OSMEM_SLAB_POST = 1, /* the slab to its owner: it was not posted */
-	OSMEM_SLAB_LOOK = 2, /* after it, if nobody does: much has come back */
-	OSMEM_SLAB_HARVEST = 4, /* the same at once: nobody may come by */
-	OSMEM_SLAB_REPORT = 8 /* another thread has just freed it: no effect */
-};
-
-/* Frees a slot of a slab that is not held. */
-OSMEM_FN int osmem_slab_free_remote(struct osmem_slab *s, void *p);
-
 /*
  * After its owner's or its pool's name was written: who frees a slot from now
  * on sees that, and what was freed before is seen here. Both are changes of one
@@ -269,9 +268,12 @@ static inline bool osmem_slab_is_ripe(const struct osmem_slab *s)
 }
 
 /*
- * Takes the remote list over to the slab's own. Whether there was any. posted
- * says whether the slab has just come off its owner's stack. Held.
+ * Takes the remote list over: up to most of its slots are stored below end, the
+ * first nearest to it, and stay in use; the rest comes to the slab's own lists.
+ * How many there were. posted says whether the slab has just come off its
+ * owner's stack. Held.
  */
-OSMEM_FN bool osmem_slab_collect(struct osmem_slab *s, bool posted);
+OSMEM_FN uint32_t osmem_slab_collect(struct osmem_slab *s, bool posted,
+				     void **end, uint32_t most);
 
 #endif

@@ -107,36 +107,56 @@ static inline void slab_set_gone(struct osmem_slab *s, uint32_t gone)
 /* In links of the remote list, so that a slot in both lists is noticed. */
 enum { SLAB_REMOTE = OSMEM_SLAB_LINK_MASK + 1 };
 
-/* The address is in it, above all numbers: no other slot can bear the link. */
-static inline uintptr_t slab_secret(const struct osmem_slab *s,
-				    const uintptr_t *slot)
+/* What links are read with. Copied: the stores into slots might change it. */
+struct slab_links {
+	char *start;
+	uintptr_t secret;
+	uintptr_t key;
+	uint32_t size;
+	uint32_t slots; /* that are carved */
+};
+
+static inline struct slab_links slab_links(const struct osmem_slab *s)
 {
-	return s->secret ^ (uintptr_t)slot << 16;
+	return (struct slab_links){
+		.start = s->start,
+		.secret = s->secret,
+		.key = osmem_slab_key,
+		.size = s->size,
+		.slots = slab_index(s, s->start + osmem_slab_carved(s)),
+	};
 }
 
-static inline void slab_set_next(const struct osmem_slab *s, uintptr_t *slot,
-				 uint32_t next)
+/* The address is in it, above all numbers: no other slot can bear the link. */
+static inline uintptr_t slab_secret(uintptr_t secret, const uintptr_t *slot)
 {
-	slot[0] = slab_secret(s, slot) ^ next;
+	return secret ^ (uintptr_t)slot << 16;
+}
+
+static inline uintptr_t *slab_linked(const struct slab_links *l, uint32_t link)
+{
+	return (uintptr_t *)(l->start + (size_t)(link - 1) * l->size);
 }
 
 /* The link of a slot that is free; whoever wrote into it is reported. */
-static inline uint32_t slab_next(const struct osmem_slab *s,
+static inline uint32_t slab_next(const struct slab_links *l,
 				 const uintptr_t *slot, uint32_t list)
 {
-	uintptr_t next = slot[0] ^ slab_secret(s, slot) ^ list;
+	uintptr_t next = slot[0] ^ slab_secret(l->secret, slot) ^ list;
 
-	if (unlikely(!osmem_slab_is_marked(slot) ||
-		     next > OSMEM_SLAB_LINK_MASK ||
-		     next * s->size > osmem_slab_carved(s)))
-		osmem_report_written(slot, s->size);
+	if (unlikely(slot[1] != (l->key ^ (uintptr_t)slot)) ||
+	    unlikely(next > l->slots))
+		osmem_report_written(slot, l->size);
 	return (uint32_t)next;
 }
 
-static inline void slab_link(struct osmem_slab *s, uint32_t index,
-			     uint32_t piece)
+/* A slot comes to the list of its piece. */
+static inline void slab_link(struct osmem_slab *s, uintptr_t secret,
+			     uint32_t index, uint32_t piece)
 {
-	slab_set_next(s, slab_slot(s, index), s->lists[piece]);
+	uintptr_t *slot = slab_slot(s, index);
+
+	slot[0] = slab_secret(secret, slot) ^ s->lists[piece];
 	s->lists[piece] = (uint16_t)(index + 1);
 	s->ready |= 1U << piece;
 }

@@ -30,16 +30,17 @@ static uint32_t slab_idle_pieces(const struct osmem_slab *s)
 /* A slot that begins in a piece that stays leaves its list. */
 static void slab_unlink(struct osmem_slab *s, uint32_t index, uint32_t piece)
 {
+	struct slab_links links = slab_links(s);
 	uint32_t at = s->lists[piece] - 1U;
 	uintptr_t *before = NULL;
 
 	while (at != index) {
 		before = slab_slot(s, at);
-		at = slab_next(s, before, 0) - 1;
+		at = slab_next(&links, before, 0) - 1;
 	}
-	at = slab_next(s, slab_slot(s, index), 0);
+	at = slab_next(&links, slab_slot(s, index), 0);
 	if (before != NULL)
-		slab_set_next(s, before, at);
+		before[0] = slab_secret(s->secret, before) ^ at;
 	else
 		s->lists[piece] = (uint16_t)at;
 	if (s->lists[piece] == 0)
@@ -135,7 +136,7 @@ static void slab_restore_one(struct osmem_slab *s, uint32_t gone)
 	for (; row.first <= row.last && row.first < carved; row.first++)
 		if (!slab_is_gone(s, row.first)) {
 			osmem_slab_set_mark(slab_slot(s, row.first));
-			slab_link(s, row.first,
+			slab_link(s, s->secret, row.first,
 				  slab_pieces(s, row.first).first);
 		}
 }

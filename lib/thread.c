@@ -224,7 +224,7 @@ static void thread_widen(struct osmem_thread *t, unsigned int class)
 static void thread_put(struct osmem_thread *t, void *const *slots, size_t count)
 {
 	while (count != 0) {
-		struct osmem_slab *s = osmem_slab_of(*slots);
+		struct osmem_slab *s = osmem_slab_or_nobody(*slots);
 		uint32_t used = osmem_slab_in_use(s);
 		size_t idle = osmem_slab_idle(s);
 		size_t n = osmem_slab_put(s, slots, count);
@@ -300,9 +300,9 @@ static void thread_purge_places(struct osmem_thread *t)
 
 /*
  * Little is left of what the thread used: what bins keep for a class of which
- * there were few is not looked at again. Lock.
+ * there were few is not looked at again.
  */
-static void thread_watch(struct osmem_thread *t)
+void osmem_thread_watch(struct osmem_thread *t)
 {
 	unsigned int class;
 
@@ -321,7 +321,7 @@ static void thread_judge(struct osmem_thread *t, unsigned int class)
 {
 	if (thread_is_given_up(t, class))
 		thread_narrow(t, class);
-	thread_watch(t);
+	osmem_thread_watch(t);
 	if (t->top[class] >= t->end[class])
 		osmem_thread_cut(t, class, thread_most(t, class) / 2);
 	/* free() knows a full bin by its end. */
@@ -340,69 +340,6 @@ static void thread_put_one(struct osmem_thread *t, unsigned int class,
 	osmem_thread_leave(t);
 }
 
-/* Others may have freed what this thread allocated, but for its bins. */
-static void thread_look_after(struct osmem_thread *t)
-{
-	if (t->most == 0)
-		return;
-	osmem_thread_enter(t);
-	osmem_thread_look(t);
-	thread_watch(t);
-	osmem_thread_leave(t);
-}
-
-/*
- * Whether the owner has taken slots since it was left to itself the last time:
- * then it is again, and finds what has been freed.
- */
-static bool thread_comes_by(struct osmem_slab *s)
-{
-	struct osmem_thread *t = osmem_slab_owner(s);
-	uint32_t turn;
-
-	if (t == NULL)
-		return false;
-	turn = atomic_load_explicit(&t->turn, memory_order_relaxed);
-	if (atomic_load_explicit(&s->turn, memory_order_relaxed) == turn)
-		return false;
-	atomic_store_explicit(&s->turn, turn, memory_order_relaxed);
-	return true;
-}
-
-static bool thread_release_remote(struct osmem_thread *t, struct osmem_slab *s,
-				  void *ptr)
-{
-	int duty = osmem_slab_free_remote(s, ptr);
-
-	if (duty & OSMEM_SLAB_POST) {
-		osmem_thread_post(s);
-		/* Others may have freed the rest before it was posted. */
-		if (osmem_slab_is_ripe(s))
-			duty |= OSMEM_SLAB_HARVEST;
-	}
-	if ((duty & OSMEM_SLAB_HARVEST) ||
-	    ((duty & OSMEM_SLAB_LOOK) && !thread_comes_by(s))) {
-		osmem_thread_harvest(s);
-		thread_look_after(t);
-	}
-	return (duty & OSMEM_SLAB_REPORT) == 0;
-}
-
-bool osmem_thread_free_remote(void *ptr)
-{
-	struct osmem_slab *s = osmem_slab_of(ptr);
-	struct osmem_thread *t = osmem_thread_mine;
-	uintptr_t owner;
-
-	if (s == NULL)
-		return false;
-	owner = atomic_load_explicit(&s->owner, memory_order_relaxed);
-	return owner != 0 && owner != (uintptr_t)t &&
-	       (owner & OSMEM_SLAB_TORN) == 0 && osmem_slab_is_slot(s, ptr) &&
-	       !osmem_slab_is_marked(ptr) &&
-	       thread_release_remote(t, s, ptr);
-}
-
 /* A full bin is widened, if it was refilled since it was full the last time. */
 static void thread_make_room(struct osmem_thread *t, unsigned int class)
 {
@@ -412,7 +349,7 @@ static void thread_make_room(struct osmem_thread *t, unsigned int class)
 	t->wanted[class] = false;
 	thread_judge(t, class);
 	/* We may not come here again. */
-	osmem_thread_look(t);
+	osmem_thread_drain(t, class, false, NULL, 0);
 	osmem_thread_leave(t);
 }
 
@@ -445,7 +382,7 @@ bool osmem_thread_release(struct osmem_slab *s, void *ptr)
 	struct osmem_thread *t = osmem_thread_mine;
 
 	if (osmem_slab_owner(s) != t)
-		return thread_release_remote(t, s, ptr);
+		return osmem_thread_release_remote(s, ptr);
 	thread_free_own(t, s, ptr);
 	return true;
 }
@@ -477,11 +414,14 @@ static uint32_t thread_take(struct osmem_thread *t, struct osmem_slab *s,
 {
 	uint32_t used = osmem_slab_in_use(s);
 	size_t idle = osmem_slab_idle(s);
-	uint32_t taken;
+	uint32_t taken = 0;
 
 	if (s->ready == 0)
-		osmem_slab_collect(s, false);
-	taken = osmem_slab_take(s, end, count);
+		taken = osmem_slab_collect(s, false, end, count);
+	if (taken != 0)
+		taken = taken < count ? taken : count;
+	else
+		taken = osmem_slab_take(s, end, count);
 	osmem_thread_account(t, s, used, idle);
 	if (taken == 0) {
 		osmem_thread_unlink(&t->partial[s->class], s);
@@ -496,13 +436,13 @@ static uint32_t thread_fetch(struct osmem_thread *t, unsigned int class,
 			     void **end, uint32_t count)
 {
 	struct osmem_slab *s;
-	uint32_t taken = 0;
+	uint32_t taken;
 
 	atomic_store_explicit(
-		&t->turn,
-		atomic_load_explicit(&t->turn, memory_order_relaxed) + 1,
+		&t->turn[class],
+		atomic_load_explicit(&t->turn[class], memory_order_relaxed) + 1,
 		memory_order_relaxed);
-	osmem_thread_look(t);
+	taken = osmem_thread_drain(t, class, false, end, count);
 	while (taken == 0) {
 		s = thread_next_slab(t, class);
 		if (s == NULL)

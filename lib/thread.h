@@ -21,8 +21,8 @@ enum { OSMEM_THREAD_STEPS = OSMEM_MMAP_THRESHOLD / 16 };
  * thread's own. The lock guards what comes after it and the records of the
  * thread's slabs: the thread takes it on slow paths, others to give back what
  * an idle one leaves.
- * posted is a stack of slabs with remote frees, pushed by anybody with release,
- * taken whole under the lock with acquire.
+ * posted are stacks of slabs with remote frees, a stack for each class, pushed
+ * by anybody with release, taken whole under the lock with acquire.
  */
 struct osmem_thread {
 	/*
@@ -48,7 +48,7 @@ struct osmem_thread {
 	ptrdiff_t promised; /* of these, by all threads' account */
 
 	struct osmem_lock lock;
-	_Atomic(uint32_t) turn; /* of taking slots. Relaxed */
+	_Atomic(uint32_t) turn[OSMEM_CLASSES]; /* of taking slots. Relaxed */
 	struct osmem_slab *partial[OSMEM_CLASSES];
 	struct osmem_slab *full;
 	size_t used[OSMEM_CLASSES]; /* slots, those in bins included */
@@ -57,7 +57,7 @@ struct osmem_thread {
 	size_t most;		    /* that it was, if that was much */
 	ptrdiff_t idle;             /* bytes of pages without a slot in use */
 	ptrdiff_t told;             /* of these, to the region */
-	_Atomic(struct osmem_slab *) posted;
+	_Atomic(struct osmem_slab *) posted[OSMEM_CLASSES];
 	struct osmem_thread *next;      /* of all that were ever made */
 	struct osmem_thread *next_free; /* among those without a thread */
 };
@@ -182,8 +182,8 @@ OSMEM_FN bool osmem_thread_release(struct osmem_slab *s, void *ptr);
 
 /*
  * The same where nothing is known of the pointer, if it is a live slot of
- * another thread's slab that is whole. False otherwise: nothing was done. No
- * lock.
+ * another thread's slab that is whole. False otherwise, and on a slow path:
+ * nothing was done. No lock.
  */
 OSMEM_FN bool osmem_thread_free_remote(void *ptr);
 

@@ -205,6 +205,16 @@ static struct osmem_thread *thread_take_structure(void)
 	return t;
 }
 
+/* Nobody else can reach it. */
+static void thread_set_posted(struct osmem_thread *t, struct osmem_slab *s)
+{
+	unsigned int class;
+
+	for (class = 0; class < OSMEM_CLASSES; class++)
+		atomic_store_explicit(&t->posted[class], s,
+				      memory_order_relaxed);
+}
+
 /* NULL without memory, and for a thread whose destructor has run. */
 struct osmem_thread *osmem_thread_attach(void)
 {
@@ -220,7 +230,7 @@ struct osmem_thread *osmem_thread_attach(void)
 		t->key = osmem_slab_key;
 		t->limit = atomic_load_explicit(&osmem_region.limit,
 						memory_order_relaxed);
-		atomic_store_explicit(&t->posted, NULL, memory_order_relaxed);
+		thread_set_posted(t, NULL);
 	}
 	osmem_unlock(&osmem_core_lock);
 	if (t == NULL)
@@ -267,7 +277,8 @@ static void thread_exit(void *arg)
 	osmem_thread_mine = &thread_none;
 	osmem_thread_enter(t);
 	t->limit = 0;
-	osmem_thread_drain(t, true);
+	for (class = 0; class < OSMEM_CLASSES; class++)
+		osmem_thread_drain(t, class, true, NULL, 0);
 	osmem_thread_collect(t);
 	for (class = 0; class < OSMEM_CLASSES; class++)
 		thread_abandon_class(t, class);
@@ -346,8 +357,7 @@ static void thread_freeze_one(struct osmem_thread *t)
 	memset(t, 0, sizeof(*t));
 	osmem_thread_make_bins(t);
 	t->next = next;
-	atomic_store_explicit(&t->posted, &osmem_thread_closed,
-			      memory_order_relaxed);
+	thread_set_posted(t, &osmem_thread_closed);
 	t->next_free = threads.unused;
 	threads.unused = t;
 }

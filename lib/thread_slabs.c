@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * thread_slabs.c - a thread's lists of slabs, remote frees, and the pools.
+ * thread_slabs.c - a thread's lists of slabs, and the pools.
  *
  * A thread's slabs of a class are partial, or full until a slot comes back.
  * What a thread leaves behind when it ends goes to its class's pool, which has
@@ -10,8 +10,6 @@
 #include "thread_state.h"
 
 #include "lock.h"
-
-OSMEM_VAR_DEFINED struct osmem_slab osmem_thread_closed;
 
 enum {
 	/* How many slabs of a pool are looked at for a free slot. */
@@ -99,7 +97,7 @@ void osmem_thread_settle(struct osmem_thread *t, struct osmem_slab *s)
 	if (osmem_thread_is_spent(s) &&
 	    (s->units > 1 || t->idle > THREAD_SPENT)) {
 		osmem_thread_discard(t, s);
-	} else if (s->full) {
+	} else if (s->full && osmem_slab_has_slots(s)) {
 		osmem_thread_unlink(&t->full, s);
 		s->full = false;
 		osmem_thread_link(&t->partial[s->class], s);
@@ -114,16 +112,17 @@ void osmem_thread_account(struct osmem_thread *t, const struct osmem_slab *s,
 		     osmem_slab_idle(s) - idle);
 }
 
-static void thread_take_remote(struct osmem_thread *t, struct osmem_slab *s,
-			       bool posted)
+uint32_t osmem_thread_take_remote(struct osmem_thread *t, struct osmem_slab *s,
+				  bool posted, void **end, uint32_t most)
 {
 	uint32_t used = osmem_slab_in_use(s);
 	size_t idle = osmem_slab_idle(s);
-	bool any = osmem_slab_collect(s, posted);
+	uint32_t count = osmem_slab_collect(s, posted, end, most);
 
 	osmem_thread_account(t, s, used, idle);
-	if (any || posted)
+	if (count > most || posted)
 		osmem_thread_settle(t, s);
+	return count < most ? count : most;
 }
 
 static void thread_collect_list(struct osmem_thread *t, struct osmem_slab *s)
@@ -132,7 +131,7 @@ static void thread_collect_list(struct osmem_thread *t, struct osmem_slab *s)
 
 	for (; s != NULL; s = next) {
 		next = s->next;
-		thread_take_remote(t, s, false);
+		osmem_thread_take_remote(t, s, false, NULL, 0);
 	}
 }
 
@@ -140,7 +139,7 @@ void osmem_thread_collect(struct osmem_thread *t)
 {
 	unsigned int class;
 
-	osmem_thread_drain(t, false);
+	osmem_thread_look(t);
 	thread_collect_list(t, t->full);
 	for (class = 0; class < OSMEM_CLASSES; class++)
 		thread_collect_list(t, t->partial[class]);
@@ -170,8 +169,6 @@ void osmem_thread_leave(struct osmem_thread *t)
 		osmem_thread_trim(false);
 }
 
-/* --- remote frees --- */
-
 /*
  * A handler of fork() allocates, and its thread has the core's lock: whoever
  * has another thread's may be waiting for it.
@@ -179,82 +176,6 @@ void osmem_thread_leave(struct osmem_thread *t)
 bool osmem_thread_is_forking(void)
 {
 	return osmem_lock_is_mine(&osmem_core_lock);
-}
-
-/*
- * The slab's posted bit is ours: it stands on no stack. The owner may end
- * meanwhile; what it leaves is collected by who adopts it.
- */
-void osmem_thread_post(struct osmem_slab *s)
-{
-	struct osmem_thread *t = osmem_slab_owner(s);
-	struct osmem_slab *top;
-
-	if (t != NULL) {
-		top = atomic_load_explicit(&t->posted, memory_order_relaxed);
-		while (top != &osmem_thread_closed) {
-			s->posted_next = top;
-			if (atomic_compare_exchange_weak_explicit(
-				    &t->posted, &top, s, memory_order_release,
-				    memory_order_relaxed))
-				return;
-		}
-	}
-	/* The next who sets it writes posted_next after we have. */
-	atomic_fetch_and_explicit(&s->remote, ~(uint32_t)OSMEM_SLAB_POSTED,
-				  memory_order_release);
-}
-
-/* Takes what was posted; close: and lets nothing be posted any more. */
-void osmem_thread_drain(struct osmem_thread *t, bool close)
-{
-	struct osmem_slab *s;
-	struct osmem_slab *next;
-
-	s = atomic_load_explicit(&t->posted, memory_order_relaxed);
-	if (!close && (s == NULL || s == &osmem_thread_closed))
-		return;
-	s = atomic_exchange_explicit(&t->posted,
-				     close ? &osmem_thread_closed : NULL,
-				     memory_order_acquire);
-	for (; s != NULL && s != &osmem_thread_closed; s = next) {
-		next = s->posted_next;
-		/* Posted to who owned it before this structure was reused. */
-		if (osmem_slab_owner(s) != t)
-			osmem_thread_post(s);
-		else
-			thread_take_remote(t, s, true);
-	}
-}
-
-static void thread_harvest_pooled(struct osmem_slab *s, unsigned int class);
-
-/*
- * Much of somebody's slab has come back, and its owner may be asleep for good:
- * who freed the last of it does what the owner would do. It may have gone, and
- * come again as another, since we freed: then this is done for nothing.
- */
-void osmem_thread_harvest(struct osmem_slab *s)
-{
-	struct osmem_thread *t = osmem_slab_owner(s);
-	unsigned int pooled;
-
-	if (osmem_thread_is_forking())
-		return;
-	if (t != NULL) {
-		osmem_thread_enter(t);
-		osmem_thread_drain(t, false);
-		/* It may be in no stack, when it was adopted meanwhile. */
-		if (osmem_slab_owner(s) == t)
-			thread_take_remote(t, s, false);
-		osmem_thread_leave(t);
-	}
-	pooled = atomic_load_explicit(&s->pooled, memory_order_relaxed);
-	if (pooled == 0)
-		return;
-	thread_harvest_pooled(s, pooled - 1);
-	if (osmem_region_should_purge())
-		osmem_thread_trim(false);
 }
 
 /* --- pools --- */
@@ -273,7 +194,7 @@ static void thread_collect_pooled(struct thread_pool *pool,
 {
 	size_t idle = osmem_slab_idle(s);
 
-	osmem_slab_collect(s, false);
+	osmem_slab_collect(s, false, NULL, 0);
 	osmem_region_add_idle((ptrdiff_t)(osmem_slab_idle(s) - idle));
 	if (osmem_thread_is_spent(s)) {
 		thread_pool_take(pool, s);
@@ -281,7 +202,7 @@ static void thread_collect_pooled(struct thread_pool *pool,
 	}
 }
 
-static void thread_harvest_pooled(struct osmem_slab *s, unsigned int class)
+void osmem_thread_harvest_pooled(struct osmem_slab *s, unsigned int class)
 {
 	struct thread_pool *pool = &thread_pools[class];
 
@@ -307,7 +228,7 @@ void osmem_thread_pool_put(struct osmem_slab *s)
 	osmem_slab_announce(s);
 	osmem_unlock(&pool->lock);
 	if (osmem_slab_is_ripe(s))
-		thread_harvest_pooled(s, class);
+		osmem_thread_harvest_pooled(s, class);
 }
 
 /* The fullest of a few that have a free slot, with what others freed. */
@@ -329,7 +250,7 @@ struct osmem_slab *osmem_thread_adopt(struct osmem_thread *t,
 		thread_pool_take(pool, best);
 		osmem_slab_set_owner(best, t);
 		osmem_slab_announce(best);
-		osmem_slab_collect(best, false);
+		osmem_slab_collect(best, false, NULL, 0);
 	}
 	osmem_unlock(&pool->lock);
 	return best;

@@ -88,17 +88,32 @@ OSMEM_FN bool osmem_thread_is_forking(void);
 /* Remote frees: to the owner, for the owner (no lock), by the owner. */
 OSMEM_FN void osmem_thread_post(struct osmem_slab *s);
 OSMEM_FN void osmem_thread_harvest(struct osmem_slab *s);
-OSMEM_FN void osmem_thread_drain(struct osmem_thread *t, bool close);
+OSMEM_FN void osmem_thread_look(struct osmem_thread *t);
+
+/* The same for a slab that may be in the pool of a class. No lock. */
+OSMEM_FN void osmem_thread_harvest_pooled(struct osmem_slab *s,
+					  unsigned int class);
+
+/* As osmem_thread_release, for a slab that is not the thread's. No lock. */
+OSMEM_FN bool osmem_thread_release_remote(struct osmem_slab *s, void *ptr);
+
+/* Empties the calling thread's bins when it uses little of what it did. */
+OSMEM_FN void osmem_thread_watch(struct osmem_thread *t);
 
 /* The same, by anybody, with what the owner has not been told of. */
 OSMEM_FN void osmem_thread_collect(struct osmem_thread *t);
 
-/* Takes what was posted, as everybody does who comes by. */
-static inline void osmem_thread_look(struct osmem_thread *t)
-{
-	if (atomic_load_explicit(&t->posted, memory_order_relaxed) != NULL)
-		osmem_thread_drain(t, false);
-}
+/*
+ * Takes what was posted of a class: up to most slots below end, which is how
+ * many it returns. close: and lets nothing be posted any more.
+ */
+OSMEM_FN uint32_t osmem_thread_drain(struct osmem_thread *t, unsigned int class,
+				     bool close, void **end, uint32_t most);
+
+/* What others have freed in the slab, in the same way; posted as there. */
+OSMEM_FN uint32_t osmem_thread_take_remote(struct osmem_thread *t,
+					   struct osmem_slab *s, bool posted,
+					   void **end, uint32_t most);
 
 /* To a pool, and from it: NULL when it has none with a free slot. */
 OSMEM_FN void osmem_thread_pool_put(struct osmem_slab *s);

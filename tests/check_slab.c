@@ -9,7 +9,7 @@
 #include "suite.h"
 
 #include "class.h"
-#include "slab.h"
+#include "slab_remote.h"
 #include "thread.h"
 
 #include "child.h"
@@ -362,13 +362,17 @@ START_TEST(two_threads_that_free_a_slot_at_once)
 {
 	static void *blocks[HANDED];
 	struct osmem_slab *s;
+	uint32_t index;
 
 	if (!OSMEM_CONF_THREADS)
 		return;
 	run_thread(allocate_some, blocks);
 	s = osmem_slab_of(blocks[7]);
-	MUST((osmem_slab_free_remote(s, blocks[7]) & OSMEM_SLAB_REPORT) == 0);
-	MUST_EQ(osmem_slab_free_remote(s, blocks[7]), OSMEM_SLAB_REPORT);
+	MUST(osmem_slab_find(s, blocks[7], &index));
+	MUST((osmem_slab_free_remote(s, blocks[7], index) &
+	      OSMEM_SLAB_REPORT) == 0);
+	MUST_EQ(osmem_slab_free_remote(s, blocks[7], index),
+		OSMEM_SLAB_REPORT);
 	MUST_EQ(osmem_slab_waiting(s), 1);
 }
 END_TEST

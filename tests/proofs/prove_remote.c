@@ -7,29 +7,39 @@
  *
  * In the end each slot that was freed is in one list, the others in none, the
  * counts are right, the slab has one holder and is on its stack just when its
- * posted bit says so; and when nothing is in use any more, nothing waits.
+ * posted bit says so; and when nothing is in use any more, nothing waits, and a
+ * slab of several units is given back.
  *
- * fault: thread_slabs.c s|osmem_thread_post(s);|;|
- * fault: thread_slabs.c s|if (osmem_slab_owner(s) != t)|if (0)|
- * fault: thread_slabs.c s|s->posted_next = top;|s->posted_next = NULL;|
- * fault: thread_slabs.c s|while (top != &osmem_thread_closed)|while (1)|
- * fault: thread_slabs.c s|if (atomic_compare_exchange_weak|if (store_always|
+ * fault: thread_remote.c s|osmem_thread_post(s);|;|
+ * fault: thread_remote.c s|if (osmem_slab_owner(s) != t)|if (0)|
+ * fault: thread_remote.c s|s->posted_next = top;|s->posted_next = NULL;|
+ * fault: thread_remote.c s|while (top != &osmem_thread_closed)|while (1)|
+ * fault: thread_remote.c s|if (atomic_compare_exchange_weak|if (store_always|
  * fault: thread_slabs.c s|if (osmem_slab_is_ripe(s))|if (0)|
  * fault: thread_slabs.c s|relaxed) == 0;|relaxed) < 2;|
- * fault: thread_slabs.c s|memory_order_release,|memory_order_relaxed,|
- * fault: thread_slabs.c s|memory_order_acquire)|memory_order_relaxed)|
- * fault: thread_slabs.c s|~(uint32_t)OSMEM_SLAB_POSTED|~0U|
+ * fault: thread_remote.c s|memory_order_release,|memory_order_relaxed,|
+ * fault: thread_remote.c s|memory_order_acquire)|memory_order_relaxed)|
+ * fault: thread_remote.c s|~(uint32_t)OSMEM_SLAB_POSTED|~0U|
  * fault: slab.c s|posted ? 0 : old & OSMEM_SLAB_POSTED|0|
- * fault: slab.c s/ . link . posted,/ | link,/
- * fault: slab.c s/return OSMEM_SLAB_HARVEST/return 0/
+ * fault: slab_remote.h s/ . link . posted,/ | link,/
+ * fault: slab_remote.h s/return OSMEM_SLAB_HARVEST/return 0/
+ * fault: slab_remote.h s|while (!atomic_compare_exchange_weak|while (!store_always|
+ * fault: slab_remote.h s|memory_order_acq_rel|memory_order_relaxed|
+ * fault: slab_remote.h s|memory_order_acq_rel|memory_order_release|
+ * fault: slab_remote.h s|memory_order_acq_rel|memory_order_acquire|
  * fault: slab.c s|while (!atomic_compare_exchange_weak|while (!store_always|
  * fault: slab.c s|memory_order_acq_rel|memory_order_relaxed|
  * fault: slab.c s|memory_order_acq_rel|memory_order_release|
- * fault: slab.c s|memory_order_acq_rel|memory_order_acquire|
- * fault: slab.c s|used - (old >> OSMEM_SLAB_COUNT_SHIFT)|used|
+ * fault: slab.c s|used - (count > most ? count - most : 0)|used|
+ * fault: slab.c s|used - (count > most ? count - most : 0)|used - count|
+ * fault: slab.c s|slot.0. = 0;|;|
  * fault: slab.h s|osmem_slab_waiting(s) >= |osmem_slab_waiting(s) > |
- * fault: slab.c s/		osmem_slab_collect(s, false);/		;/
- * all: slab.c s/count . size >= most . SLAB_UNSEEN/count * size >= unseen; 0/
+ * fault: slab.c s/		osmem_slab_collect(s, false, NULL, 0);/		;/
+ * fault: thread_slabs.c s/return count < most ? count : most/return count/
+ * all: slab_remote.h s/count . size >= part . SLAB_UNSEEN/count * size >= unseen; 0/
+ * all: thread_remote.c s/(class = 0; class < OSMEM_CLASSES/(class = only; class == only/
+ * all: thread_life.c s/(class = 0; class < OSMEM_CLASSES/(class = only; class == only/
+ * all: thread_slabs.c s/(class = 0; class < OSMEM_CLASSES/(class = only; class == only/
  * threads: interleave.c
  * cbmc: none
  */
@@ -85,10 +95,16 @@ static inline void osmem_lock_after_fork(struct osmem_lock *lock)
 /* Bytes that others free before the owner is told, in place of a share. */
 static uint32_t unseen;
 
+/* The only class that is used, and looked at. */
+static unsigned int only;
+
+#include "slab_remote.h"
+
 #include "slab.c"
 #include "slab_tear.c"
 
 #include "thread_slabs.c"
+#include "thread_remote.c"
 
 #include "thread_life.c"
 
@@ -100,8 +116,6 @@ static struct osmem_thread owners[THREADS];
 static _Alignas(65536) char memory[UNITS * OSMEM_UNIT];
 static _Alignas(64) char records[UNITS * OSMEM_RECORD];
 static void *heads[UNITS];
-static unsigned int class;
-static bool owner_comes_by;
 static uint32_t in_use;
 static uint32_t slab_count;
 static size_t units_taken;
@@ -174,6 +188,11 @@ bool osmem_region_is_refused(void)
 	return false;
 }
 
+void osmem_thread_watch(struct osmem_thread *t)
+{
+	(void)t;
+}
+
 void osmem_thread_cut(struct osmem_thread *t, unsigned int of, ptrdiff_t keep)
 {
 	(void)t;
@@ -216,23 +235,11 @@ void osmem_report_written(const void *slot, size_t size)
 
 /* --- what threads do --- */
 
-/* As osmem_thread_release() does it for a slot of another's. */
 static void release(uint32_t i)
 {
-	struct osmem_slab *slab = slabs[i % slab_count];
-	int duty;
-
 	done.freed[i] = true;
-	duty = osmem_slab_free_remote(slab, slots[i]);
-	proof_claim((duty & OSMEM_SLAB_REPORT) == 0);
-	if (duty & OSMEM_SLAB_POST) {
-		osmem_thread_post(slab);
-		if (osmem_slab_is_ripe(slab))
-			duty |= OSMEM_SLAB_HARVEST;
-	}
-	if ((duty & OSMEM_SLAB_HARVEST) ||
-	    ((duty & OSMEM_SLAB_LOOK) && !owner_comes_by))
-		osmem_thread_harvest(slab);
+	proof_claim(osmem_thread_release_remote(slabs[i % slab_count],
+						slots[i]));
 }
 
 static void release_first(void)
@@ -281,7 +288,35 @@ static void owner_puts(void)
 static void owner_drains(void)
 {
 	osmem_thread_enter(&owners[0]);
-	osmem_thread_drain(&owners[0], false);
+	osmem_thread_drain(&owners[0], only, false, NULL, 0);
+	osmem_thread_leave(&owners[0]);
+}
+
+static uint32_t number(const uintptr_t *slot)
+{
+	uint32_t i = 0;
+
+	while (i < in_use && slots[i] != slot)
+		i++;
+	return i;
+}
+
+/* As thread.c does for a bin that has room for one slot. */
+static void owner_takes(void)
+{
+	void *slot[2] = { NULL, NULL };
+	uint32_t taken;
+
+	osmem_thread_enter(&owners[0]);
+	taken = osmem_thread_drain(&owners[0], only, false, slot + 2, 1);
+	proof_claim(taken <= 1 && slot[0] == NULL && !slot[1] == !taken);
+	if (taken != 0) {
+		uint32_t i = number(slot[1]);
+
+		proof_claim(i < in_use && done.freed[i] && *slots[i] == 0);
+		done.freed[i] = false;
+		slots[i][1] = 0;
+	}
 	osmem_thread_leave(&owners[0]);
 }
 
@@ -296,8 +331,8 @@ static void adopt(struct osmem_thread *t)
 	struct osmem_slab *s;
 
 	osmem_thread_enter(t);
-	osmem_thread_drain(t, false);
-	s = osmem_thread_adopt(t, class);
+	osmem_thread_drain(t, only, false, NULL, 0);
+	s = osmem_thread_adopt(t, only);
 	if (s != NULL)
 		osmem_thread_own(t, s);
 	osmem_thread_leave(t);
@@ -331,11 +366,14 @@ static void other_adopts_and_ends(void)
 static void share_owner(struct osmem_thread *t)
 {
 	interleave_share(&t->lock, sizeof(t->lock));
-	interleave_share(&t->partial[class], sizeof(t->partial[class]));
+	interleave_share(&t->partial[only], sizeof(t->partial[only]));
 	interleave_share(&t->full, sizeof(t->full));
-	interleave_share(&t->used[class], sizeof(t->used[class]));
-	interleave_share(&t->idle,
-			 sizeof(*t) - offsetof(struct osmem_thread, idle));
+	interleave_share(&t->used[only], sizeof(t->used[only]));
+	interleave_share(&t->posted[only], sizeof(t->posted[only]));
+	interleave_share(&t->idle, sizeof(t->idle));
+	interleave_share(&t->told, sizeof(t->told));
+	interleave_share(&t->next,
+			 sizeof(*t) - offsetof(struct osmem_thread, next));
 }
 
 static void share(void)
@@ -345,7 +383,7 @@ static void share(void)
 	interleave_share(&done, sizeof(done));
 	interleave_share(&threads, sizeof(threads));
 	interleave_share(&osmem_core_lock, sizeof(osmem_core_lock));
-	interleave_share(&thread_pools[class], sizeof(thread_pools[class]));
+	interleave_share(&thread_pools[only], sizeof(thread_pools[only]));
 	for (i = 0; i < slab_count; i++)
 		interleave_share(slabs[i], sizeof(*slabs[i]));
 	for (i = 0; i < THREADS; i++)
@@ -368,12 +406,12 @@ static void prepare(size_t size, uint32_t count, uint32_t of)
 	osmem_region.records = records;
 	osmem_region.heads = heads;
 	atomic_store(&osmem_region.limit, sizeof(memory));
-	class = osmem_class_of(size);
+	only = osmem_class_of(size);
 	in_use = count;
 	slab_count = of;
 	units_taken = 0;
 	for (i = 0; i < of; i++)
-		slabs[i] = osmem_slab_new(class, &owners[0]);
+		slabs[i] = osmem_slab_new(only, &owners[0]);
 	for (i = 0; i < count; i++) {
 		proof_claim(osmem_slab_take(slabs[i % of], &slot + 1, 1) == 1);
 		slots[i] = slot;
@@ -383,19 +421,11 @@ static void prepare(size_t size, uint32_t count, uint32_t of)
 		osmem_thread_own(&owners[0], slabs[i]);
 }
 
-static uint32_t number(const uintptr_t *slot)
-{
-	uint32_t i = 0;
-
-	while (i < in_use && slots[i] != slot)
-		i++;
-	return i;
-}
-
 /* Marks the slots of a list of a kind; how many there are. */
 static uint32_t mark_list(struct osmem_slab *slab, uint32_t link,
 			  uint32_t kind, bool *found)
 {
+	struct slab_links links = slab_links(slab);
 	uint32_t n = 0;
 
 	for (; link != 0; n++) {
@@ -405,7 +435,7 @@ static uint32_t mark_list(struct osmem_slab *slab, uint32_t link,
 		proof_claim(i == in_use || !found[i]);
 		if (i < in_use)
 			found[i] = true;
-		link = slab_next(slab, slot, kind);
+		link = slab_next(&links, slot, kind);
 	}
 	return n;
 }
@@ -446,7 +476,7 @@ static int times(const struct osmem_slab *s, const struct osmem_slab *slab)
 
 static int times_posted(struct osmem_thread *t, const struct osmem_slab *slab)
 {
-	struct osmem_slab *s = atomic_load(&t->posted);
+	struct osmem_slab *s = atomic_load(&t->posted[only]);
 	int n = 0;
 
 	for (; s != NULL && s != &osmem_thread_closed; s = s->posted_next)
@@ -456,14 +486,14 @@ static int times_posted(struct osmem_thread *t, const struct osmem_slab *slab)
 
 static void check_holder(struct osmem_slab *slab)
 {
-	int holders = times(thread_pools[class].first, slab);
+	int holders = times(thread_pools[only].first, slab);
 	bool pooled = holders != 0;
 	int posted = 0;
 	int i;
 
 	for (i = 0; i < THREADS; i++) {
 		struct osmem_thread *t = &owners[i];
-		int n = times(t->partial[class], slab) + times(t->full, slab);
+		int n = times(t->partial[only], slab) + times(t->full, slab);
 
 		proof_claim(n == 0 || osmem_slab_owner(slab) == t);
 		holders += n;
@@ -471,7 +501,7 @@ static void check_holder(struct osmem_slab *slab)
 	}
 	proof_claim(holders == 1);
 	proof_claim(pooled == (osmem_slab_owner(slab) == NULL));
-	proof_claim(atomic_load(&slab->pooled) == (pooled ? class + 1 : 0));
+	proof_claim(atomic_load(&slab->pooled) == (pooled ? only + 1 : 0));
 	proof_claim(posted == (int)(atomic_load(&slab->remote) &
 				    OSMEM_SLAB_POSTED));
 }
@@ -484,7 +514,7 @@ static void check_owner(struct osmem_thread *t)
 	for (i = 0; i < slab_count; i++)
 		if (!done.given[i] && osmem_slab_owner(slabs[i]) == t)
 			used += osmem_slab_in_use(slabs[i]);
-	proof_claim(t->used[class] == used);
+	proof_claim(t->used[only] == used);
 }
 
 static void finish(void)
@@ -506,6 +536,8 @@ static void finish(void)
 		check_holder(slabs[i]);
 		/* In a pool nobody would come to look. */
 		proof_claim(left != 0 || osmem_slab_owner(slabs[i]) != NULL);
+		/* One of a single unit may stay with its owner. */
+		proof_claim(left != 0 || slabs[i]->units == 1);
 	}
 }
 
@@ -520,6 +552,8 @@ static const struct {
 } cases[] = {
 	{ "two free, the owner drains", 3, 1, 16384,
 	  { owner_drains, release_first, release_second } },
+	{ "two free, the owner takes", 3, 1, 16384,
+	  { owner_takes, release_first, release_second } },
 	{ "two free of two slabs, the owner drains", 3, 2, 16384,
 	  { owner_drains, release_first, release_second } },
 	{ "two free of two slabs, the owner ends", 3, 2, 0,
@@ -530,6 +564,8 @@ static const struct {
 	  { owner_puts, release_second, release_third } },
 	{ "two free all, the owner sleeps", 3, 1, 16384,
 	  { release_two, release_third, NULL } },
+	{ "two free one each, the owner sleeps", 2, 1, 16384,
+	  { release_first, release_second, NULL } },
 	{ "one frees all, the owner ends", 1, 1, 16384,
 	  { owner_ends, release_first, NULL } },
 	{ "two free all, the owner has ended", 2, 1, 16384,
@@ -558,8 +594,9 @@ static void prove_case(size_t i, size_t size, uint32_t told_after)
 
 	memcpy(what.thread, cases[i].thread, sizeof(what.thread));
 	unseen = told_after * (uint32_t)size;
-	owner_comes_by = told_after != 0;
 	prepare(size, cases[i].slots, cases[i].slabs);
+	/* It has taken slots: who frees leaves it to itself once. */
+	atomic_store(&owners[0].turn[only], told_after != 0);
 	if (strstr(cases[i].name, "has ended") != NULL)
 		owner_ends();
 	interleave_share(NULL, 0);
