@@ -176,6 +176,7 @@ static void init_after_fork_in_child(void)
 {
 	bool begun = osmem_thread_begin();
 
+	osmem_sites_after_fork_in_child();
 	osmem_lock_after_fork(&osmem_sites_lock);
 	if (begun)
 		init_keep_limits();

@@ -12,6 +12,9 @@
  * what is none leads anywhere. It allocates when it is used first, so that is
  * done before recording begins, and it is called with no lock held. Where libc
  * has none, the threads alone are recorded.
+ *
+ * Where it finds the tables under ld.so's lock, no child of a process with
+ * threads may use it: one that did not come along may have held that lock.
  */
 #include "sites.h"
 
@@ -57,13 +60,34 @@ static struct {
 int backtrace(void **frames, int count) __attribute__((weak));
 int dladdr(const void *address, Dl_info *info) __attribute__((weak));
 
+/*
+ * Since 2.35 glibc finds the tables without a lock, but on ARM, and where it
+ * has kept a function for that from before libgcc had one: i386, s390x, others.
+ */
+#if defined(DLFO_STRUCT_HAS_EH_DBASE) && \
+	(defined(__x86_64__) || defined(__aarch64__) || defined(__riscv))
+enum { SITES_LOCKED = 0 };
+#else
+enum { SITES_LOCKED = 1 };
+#endif
+
+static atomic_bool sites_frameless;
+
+void osmem_sites_after_fork_in_child(void)
+{
+	if (SITES_LOCKED && !osmem_sys_is_alone())
+		atomic_store_explicit(&sites_frameless, true,
+				      memory_order_relaxed);
+}
+
 static __attribute__((noinline)) void sites_take_frames(struct sites_site *site)
 {
 	void *frames[SITES_FRAMES + SITES_OWN];
 	int count = 0;
 	int i;
 
-	if (backtrace != NULL)
+	if (backtrace != NULL &&
+	    !atomic_load_explicit(&sites_frameless, memory_order_relaxed))
 		count = backtrace(frames, SITES_FRAMES + SITES_OWN);
 	for (i = SITES_OWN; i < count; i++)
 		site->frames[site->count++] = (uintptr_t)frames[i];

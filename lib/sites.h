@@ -25,6 +25,9 @@ OSMEM_VAR struct osmem_lock osmem_sites_lock;
 OSMEM_FN OSMEM_COLD void osmem_sites_record(const void *p,
 					    enum osmem_site which);
 
+/* From then on there may be no frames, as libc may not be asked for them. */
+OSMEM_FN void osmem_sites_after_fork_in_child(void);
+
 /* p has been allocated, or is about to be freed. NULL is nothing. */
 static inline void osmem_sites_note(const void *p, enum osmem_site which)
 {

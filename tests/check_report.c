@@ -14,9 +14,11 @@
 #include "suite.h"
 
 #include <check.h>
+#include <link.h>
 #include <osmem.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -397,6 +399,64 @@ START_TEST(sites_with_threads_and_fork)
 }
 END_TEST
 
+/* What unwinds with ld.so's lock would wait for this thread. */
+static atomic_int look_began;
+static atomic_int look_ends;
+
+static int look(struct dl_phdr_info *info, size_t size, void *unused)
+{
+	int i;
+
+	(void)info;
+	(void)size;
+	(void)unused;
+	look_began = 1;
+	for (i = 0; i < 10000 && !look_ends; i++)
+		usleep(1000);
+	return 1;
+}
+
+static void *look_at_modules(void *unused)
+{
+	dl_iterate_phdr(look, NULL);
+	return unused;
+}
+
+static void fork_meanwhile(void *unused)
+{
+	pthread_t thread;
+	int status;
+	pid_t pid;
+
+	MUST(pthread_create(&thread, NULL, look_at_modules, NULL) == 0);
+	while (!look_began)
+		usleep(1000);
+	pid = fork();
+	if (pid == 0) {
+		alarm(20);
+		churn(NULL);
+		_exit(0);
+	}
+	MUST(waitpid(pid, &status, 0) == pid && status == 0);
+	look_ends = 1;
+	pthread_join(thread, NULL);
+	(void)unused;
+}
+
+START_TEST(sites_in_a_child_of_a_busy_loader)
+{
+	struct child child;
+
+	if (!OSMEM_CONF_THREADS || !has_frames())
+		return;
+	MUST(os_mallopt(OS_M_SITES, 1) == 1);
+	child_run(&child, fork_meanwhile, NULL);
+	if (!child_succeeded(&child))
+		child_show(&child);
+	MUST(child_succeeded(&child));
+}
+END_TEST
+
 /* --- a report is safe --- */
 
 static void free_without_stderr(void *p)
@@ -545,6 +605,7 @@ int main(void)
 	tcase_add_test(tcase, sites_of_threads);
 	tcase_add_test(tcase, the_table_is_bounded);
 	tcase_add_test(tcase, sites_with_threads_and_fork);
+	tcase_add_test(tcase, sites_in_a_child_of_a_busy_loader);
 	tcase_add_test(tcase, reports_anywhere);
 	tcase_add_test(tcase, foreign_pointers_pass);
 	tcase_add_test(tcase, what_is_ours_never_passes);
