@@ -19,6 +19,7 @@
 #include <osmem.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 enum { UNTOUCHED = 4242 };
 
@@ -101,6 +102,56 @@ START_TEST(hopeless_sizes_make_no_system_call)
 }
 END_TEST
 
+/*
+ * No process of 64 bits has half of all addresses. Of 32 bits it has, on a
+ * kernel of 64: until less than half is left in one piece.
+ */
+static void take_half_of_all(void)
+{
+	const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+
+	if (sizeof(void *) > 4)
+		return;
+	while (mmap(NULL, (size_t)1 << 30, PROT_NONE, flags, -1, 0) !=
+	       MAP_FAILED)
+		;
+}
+
+/* All of n bytes at alignment, or a refusal. */
+static void expect_whole_or_none(unsigned char *p, size_t n, size_t alignment)
+{
+	if (p == NULL) {
+		MUST_EQ(errno, ENOMEM);
+		return;
+	}
+	MUST_EQ((uintptr_t)p % alignment, 0);
+	MUST(os_malloc_usable_size(p) >= n);
+	p[0] = p[n - 1] = 1;
+	MUST_EQ(os_heap_check(), 0);
+	os_free(p);
+}
+
+START_TEST(half_of_all_addresses)
+{
+	static const size_t less[] = {0, 31, 4096};
+	size_t half = opaque((size_t)PTRDIFF_MAX + 1);
+	size_t i;
+
+	os_mallopt(OS_M_WARN, 0);
+	for (i = 0; i < sizeof(less) / sizeof(less[0]); i++) {
+		size_t n = half - 1 - less[i];
+
+		expect_whole_or_none(os_malloc(n), n, 8);
+		expect_whole_or_none(os_calloc(1, n), n, 8);
+		expect_whole_or_none(os_realloc(NULL, n), n, 8);
+		expect_whole_or_none(os_aligned_alloc(1 << 20, n), n, 1 << 20);
+	}
+	expect_whole_or_none(os_memalign(half, 10), 10, half);
+	expect_whole_or_none(os_aligned_alloc(half, 10), 10, half);
+	MUST_EQ(os_heap_check(), 0);
+}
+END_TEST
+
 /* Not above PTRDIFF_MAX, so the system is asked, and says no. */
 START_TEST(sizes_that_the_system_refuses)
 {
@@ -110,6 +161,7 @@ START_TEST(sizes_that_the_system_refuses)
 	size_t i;
 
 	os_mallopt(OS_M_WARN, 0);
+	take_half_of_all();
 	for (i = 0; i < sizeof(less) / sizeof(less[0]); i++) {
 		size_t n = opaque((size_t)PTRDIFF_MAX - less[i]);
 
@@ -192,6 +244,7 @@ START_TEST(alignments_must_be_powers_of_two)
 	EXPECT_NULL(os_memalign(SIZE_MAX, 10), EINVAL);
 	/* A power of two, but nothing can be so aligned. */
 	os_mallopt(OS_M_WARN, 0);
+	take_half_of_all();
 	errno = 0;
 	MUST(os_memalign(SIZE_MAX / 2 + 1, 10) == NULL && errno == ENOMEM);
 	errno = 0;
@@ -439,6 +492,7 @@ int main(void)
 	tcase_set_timeout(tcase, 120);
 	tcase_add_test(tcase, zero_sizes_are_null_without_an_error);
 	tcase_add_test(tcase, hopeless_sizes_make_no_system_call);
+	tcase_add_test(tcase, half_of_all_addresses);
 	tcase_add_test(tcase, sizes_that_the_system_refuses);
 	tcase_add_test(tcase, products_that_overflow_are_refused);
 	tcase_add_test(tcase, reallocarray_is_realloc_of_the_product);
