@@ -39,7 +39,15 @@
 #define INTERRUPTED(context) ((uintptr_t)(context)->uc_mcontext.gregs[REG_EIP])
 #elif defined(__aarch64__)
 #define INTERRUPTED(context) ((uintptr_t)(context)->uc_mcontext.pc)
+#elif defined(__arm__)
+#define INTERRUPTED(context) ((uintptr_t)(context)->uc_mcontext.arm_pc)
+#elif defined(__riscv) && defined(__GLIBC__)
+#define INTERRUPTED(context) ((uintptr_t)(context)->uc_mcontext.__gregs[REG_PC])
+#elif defined(__s390x__)
+#define INTERRUPTED(context) ((uintptr_t)(context)->uc_mcontext.psw.addr)
 #endif
+
+#ifdef INTERRUPTED
 
 enum { KEPT = 24, THREADS = 4, FAST_PATH = 512 };
 
@@ -145,8 +153,6 @@ static void handle(struct keeper *k)
 	}
 	errno = saved;
 }
-
-#ifdef INTERRUPTED
 
 static void choose(const struct mode *mode)
 {
