@@ -152,10 +152,11 @@ static void report_hint(const void *ptr)
 		hint = "a small number";
 	else if (report_is_no_address(ptr))
 		hint = "no address at all";
-	else if (report_is_near(ptr))
-		hint = "an address on the stack";
+	/* What is known before what is near: both may lie side by side. */
 	else if (osmem_sites_module(ptr, module + used, sizeof(module) - used))
 		hint = module;
+	else if (report_is_near(ptr))
+		hint = "an address on the stack";
 	if (hint != NULL)
 		osmem_print(2, "%s: perhaps %s\n", OSMEM_NAME, hint);
 }
