@@ -188,13 +188,21 @@ END_TEST
 
 /* --- where it came from --- */
 
+/* Bit 0 of one says that it is Thumb code; frames are without it. */
+#ifdef __arm__
+#define RETURN_TO \
+	((void *)((uintptr_t)__builtin_return_address(0) & ~(uintptr_t)1))
+#else
+#define RETURN_TO __builtin_return_address(0)
+#endif
+
 static void *call_site;
 
 static __attribute__((noinline)) char *make(size_t size)
 {
 	char *p = os_malloc(size);
 
-	call_site = __builtin_return_address(0);
+	call_site = RETURN_TO;
 	MUST(p != NULL);
 	return p;
 }
@@ -204,7 +212,7 @@ static void *free_site;
 static __attribute__((noinline)) void unmake(void *p)
 {
 	misuse_hidden(os_free, p);
-	free_site = __builtin_return_address(0);
+	free_site = RETURN_TO;
 }
 
 /* A frame, among those after a line. */
