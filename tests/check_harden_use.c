@@ -350,7 +350,7 @@ START_TEST(limits_on_address_space)
 	struct child child;
 	size_t i;
 
-	if (child_is_sanitized())
+	if (child_is_sanitized() || child_is_emulated())
 		return;
 	for (i = 0; i < sizeof(limits) / sizeof(limits[0]); i++) {
 		size_t limit = limits[i];
