@@ -49,6 +49,7 @@ bool osmem_watch_exists(void)
 {
 	bool probe = false;
 
+	(void)probe; /* unused on processors that valgrind does not know */
 	/* The other tools of valgrind do not know the request. */
 	return watch_has_asan() ||
 	       VALGRIND_MAKE_MEM_DEFINED(&probe, sizeof(probe)) != 0;
@@ -63,6 +64,7 @@ void osmem_watch_alloc(void *p, size_t room, size_t size, bool zero)
 {
 	osmem_watch_take(p, room);
 	memcpy(watch_note(p, room), &size, sizeof(size));
+	(void)zero;
 	(void)VALGRIND_MAKE_MEM_NOACCESS(p, room);
 	VALGRIND_MALLOCLIKE_BLOCK(p, size, 0, zero);
 	watch_close((char *)p + size, room - size);
