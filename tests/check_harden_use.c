@@ -299,12 +299,16 @@ END_TEST
 
 static size_t address_space(void)
 {
-	unsigned long pages = 0;
-	FILE *f = fopen("/proc/self/statm", "r");
+	FILE *f = fopen("/proc/self/status", "r");
+	char line[200];
+	size_t kib = 0;
 
-	MUST(f != NULL && fscanf(f, "%lu", &pages) == 1);
+	MUST(f != NULL);
+	while (kib == 0 && fgets(line, sizeof(line), f) != NULL)
+		sscanf(line, "VmSize: %zu", &kib);
 	fclose(f);
-	return pages * (size_t)sysconf(_SC_PAGESIZE);
+	MUST(kib != 0);
+	return kib << 10;
 }
 
 START_TEST(what_freed_blocks_keep_is_bounded)
