@@ -13,7 +13,7 @@
 enum {
 	SLAB_ORPHAN = 4, /* of what is left of one, this part is much */
 	SLAB_FEW = 4, /* slots of a 16th of it, which may wait */
-	/* What others freed before the owner is told: of a 16th, and of used. */
+	/* The owner is told of so much: parts of that 16th, of used. */
 	SLAB_UNSEEN = 4,
 	SLAB_UNSEEN_USED = 8
 };
@@ -37,8 +37,8 @@ static inline uint32_t slab_part(const struct osmem_slab *s)
  * to come by; or a 16th of the slab more, which may wait once where it is no
  * more than a few small slots.
  */
-static inline int slab_duty(const struct osmem_slab *s, uint32_t count, uint32_t size,
-		     uint32_t part)
+static inline int slab_duty(const struct osmem_slab *s, uint32_t count,
+			    uint32_t size, uint32_t part)
 {
 	uint32_t left = osmem_slab_in_use(s);
 
@@ -52,7 +52,7 @@ static inline int slab_duty(const struct osmem_slab *s, uint32_t count, uint32_t
 }
 
 static inline bool slab_is_told(const struct osmem_slab *s, uint32_t count,
-			 uint32_t size, uint32_t part)
+				uint32_t size, uint32_t part)
 {
 	return count * size >= part / SLAB_UNSEEN ||
 	       count >= osmem_slab_in_use(s) / SLAB_UNSEEN_USED;

@@ -4,8 +4,8 @@
  *
  * They go to their slabs' remote lists, without a lock. Who frees the first
  * that the owner is to know of posts the slab to it; the owner takes what was
- * posted of a class when it needs slots of it; and where it may not come by, who
- * frees does that for it, under its lock. Must never touch a bin.
+ * posted of a class when it needs slots of it; and where it may not come by,
+ * who frees does that for it, under its lock. Must never touch a bin.
  */
 #include "thread_state.h"
 

@@ -23,7 +23,7 @@
  * fault: slab.c s|posted ? 0 : old & OSMEM_SLAB_POSTED|0|
  * fault: slab_remote.h s/ . link . posted,/ | link,/
  * fault: slab_remote.h s/return OSMEM_SLAB_HARVEST/return 0/
- * fault: slab_remote.h s|while (!atomic_compare_exchange_weak|while (!store_always|
+ * fault: slab_remote.h s|(!atomic_compare_exchange_weak|(!store_always|
  * fault: slab_remote.h s|memory_order_acq_rel|memory_order_relaxed|
  * fault: slab_remote.h s|memory_order_acq_rel|memory_order_release|
  * fault: slab_remote.h s|memory_order_acq_rel|memory_order_acquire|
@@ -34,12 +34,12 @@
  * fault: slab.c s|used - (count > most ? count - most : 0)|used - count|
  * fault: slab.c s|slot.0. = 0;|;|
  * fault: slab.h s|osmem_slab_waiting(s) >= |osmem_slab_waiting(s) > |
- * fault: slab.c s/		osmem_slab_collect(s, false, NULL, 0);/		;/
+ * fault: slab.c s/	osmem_slab_collect(s, false, NULL, 0);/	;/
  * fault: thread_slabs.c s/return count < most ? count : most/return count/
- * all: slab_remote.h s/count . size >= part . SLAB_UNSEEN/count * size >= unseen; 0/
- * all: thread_remote.c s/(class = 0; class < OSMEM_CLASSES/(class = only; class == only/
- * all: thread_life.c s/(class = 0; class < OSMEM_CLASSES/(class = only; class == only/
- * all: thread_slabs.c s/(class = 0; class < OSMEM_CLASSES/(class = only; class == only/
+ * all: slab_remote.h s|size >= part . SLAB_UNSEEN|size >= unseen; 0|
+ * all: thread_remote.c s/= 0; class < OSMEM_CLASSES/= only; class == only/
+ * all: thread_life.c s/= 0; class < OSMEM_CLASSES/= only; class == only/
+ * all: thread_slabs.c s/= 0; class < OSMEM_CLASSES/= only; class == only/
  * threads: interleave.c
  * cbmc: none
  */
