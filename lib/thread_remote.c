@@ -137,8 +137,12 @@ static bool thread_comes_by(struct osmem_slab *s, unsigned int class)
 /* What is left to do for who has freed a slot of somebody else's. */
 static void thread_do_duty(struct osmem_slab *s, unsigned int class, int duty)
 {
-	if (duty & OSMEM_SLAB_POST)
+	if (duty & OSMEM_SLAB_POST) {
 		osmem_thread_post(s);
+		/* The rest was freed, and the owner ended, before it was. */
+		if (osmem_slab_is_ripe(s))
+			duty |= OSMEM_SLAB_HARVEST;
+	}
 	if ((duty & OSMEM_SLAB_HARVEST) ||
 	    ((duty & OSMEM_SLAB_LOOK) && !thread_comes_by(s, class))) {
 		osmem_thread_harvest(s);

@@ -16,6 +16,7 @@
  * fault: thread_remote.c s|while (top != &osmem_thread_closed)|while (1)|
  * fault: thread_remote.c s|if (atomic_compare_exchange_weak|if (store_always|
  * fault: thread_slabs.c s|if (osmem_slab_is_ripe(s))|if (0)|
+ * fault: thread_remote.c s|if (osmem_slab_is_ripe(s))|if (0)|
  * fault: thread_slabs.c s|relaxed) == 0;|relaxed) < 2;|
  * fault: thread_remote.c s|memory_order_release,|memory_order_relaxed,|
  * fault: thread_remote.c s|memory_order_acquire)|memory_order_relaxed)|
@@ -574,7 +575,7 @@ static const struct {
 	  { release_first, release_second, release_third } },
 	{ "two free all, the owner drains", 2, 1, 16,
 	  { owner_drains, release_first, release_second } },
-	{ "two free all, the owner ends", 2, 1, 0,
+	{ "two free all, the owner ends", 2, 1, 16,
 	  { owner_ends, release_first, release_second } },
 	{ "two free some, the owner ends", 3, 1, 16,
 	  { owner_ends, release_first, release_second } },
