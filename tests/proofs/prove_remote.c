@@ -577,7 +577,7 @@ static const struct {
 	  { owner_drains, release_first, release_second } },
 	{ "two free all, the owner ends", 2, 1, 16,
 	  { owner_ends, release_first, release_second } },
-	{ "two free some, the owner ends", 3, 1, 16,
+	{ "two free some, the owner ends", 3, 1, 0,
 	  { owner_ends, release_first, release_second } },
 	{ "one frees all, the owner ends, one adopts", 2, 1, 0,
 	  { owner_ends, release_two, other_adopts } },
