@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * isolated.c - inputs in children of their own.
+ *
+ * A fork costs what the process has: libFuzzer gets larger with what it finds.
+ * So a keeper is forked off first, while there is little, and forks for each
+ * input. The input, and what the child has counted, are in shared memory.
  */
 #include <config.h>
 
@@ -15,7 +19,8 @@
 #include <sys/wait.h>
 
 enum {
-	ISOLATED_SECONDS = 20,
+	ISOLATED_SECONDS = 60, /* the machine may have others to serve */
+	ISOLATED_INPUT = 1 << 20, /* bytes of an input, at most */
 	ISOLATED_REPORT = 512, /* bytes of a report that are looked at */
 };
 
@@ -24,6 +29,8 @@ extern uint8_t __start___sancov_cntrs[] __attribute__((weak));
 extern uint8_t __stop___sancov_cntrs[] __attribute__((weak));
 
 static uint8_t *isolated_counters; /* what the child has counted */
+static uint8_t *isolated_input;
+static int isolated_ask[2], isolated_answer[2]; /* to and from the keeper */
 
 /* Set while the child does what must be reported. */
 static const char *isolated_call;
@@ -36,22 +43,18 @@ static size_t isolated_counted(void)
 	return (size_t)(__stop___sancov_cntrs - __start___sancov_cntrs);
 }
 
-static void isolated_prepare(void)
+static uint8_t *isolated_share(size_t size)
 {
-	if (isolated_counters != NULL || isolated_counted() == 0)
-		return;
-	isolated_counters =
-		mmap(NULL, isolated_counted(), PROT_READ | PROT_WRITE,
-		     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (isolated_counters == MAP_FAILED)
-		abort();
+	void *p = mmap(NULL, size, PROT_READ | PROT_WRITE,
+		       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	FUZZ_MUST(p != MAP_FAILED, "no shared memory");
+	return p;
 }
 
 static _Noreturn void isolated_leave(void)
 {
-	if (isolated_counters != NULL)
-		memcpy(isolated_counters, __start___sancov_cntrs,
-		       isolated_counted());
+	memcpy(isolated_counters, __start___sancov_cntrs, isolated_counted());
 	_exit(0);
 }
 
@@ -116,22 +119,68 @@ static void isolated_begin(void)
 	alarm(ISOLATED_SECONDS);
 }
 
-void isolated_run(void (*fn)(const uint8_t *data, size_t size),
-		  const uint8_t *data, size_t size)
+/* The status of a child that has run the input of so many bytes. */
+static int isolated_fork(void (*fn)(const uint8_t *data, size_t size),
+			 size_t size)
 {
 	int status = 0;
-	pid_t pid;
+	pid_t pid = fork();
 
-	isolated_prepare();
-	pid = fork();
 	FUZZ_MUST(pid >= 0, "no fork");
 	if (pid == 0) {
 		isolated_begin();
-		fn(data, size);
+		fn(isolated_input, size);
 		isolated_leave();
 	}
 	while (waitpid(pid, &status, 0) < 0)
 		FUZZ_MUST(errno == EINTR, "no child");
+	return status;
+}
+
+/* Until nobody is there to ask. */
+static _Noreturn void isolated_keep(void (*fn)(const uint8_t *, size_t))
+{
+	size_t size;
+	int status;
+
+	close(isolated_ask[1]);
+	close(isolated_answer[0]);
+	while (read(isolated_ask[0], &size, sizeof(size)) == sizeof(size)) {
+		status = isolated_fork(fn, size);
+		if (write(isolated_answer[1], &status, sizeof(status)) < 0)
+			break;
+	}
+	_exit(0);
+}
+
+static void isolated_prepare(void (*fn)(const uint8_t *, size_t))
+{
+	pid_t pid;
+
+	isolated_input = isolated_share(ISOLATED_INPUT);
+	isolated_counters = isolated_share(isolated_counted() + 1);
+	FUZZ_MUST(pipe(isolated_ask) == 0 && pipe(isolated_answer) == 0,
+		  "no pipe");
+	pid = fork();
+	FUZZ_MUST(pid >= 0, "no fork");
+	if (pid == 0)
+		isolated_keep(fn);
+	close(isolated_ask[0]);
+	close(isolated_answer[1]);
+}
+
+void isolated_run(void (*fn)(const uint8_t *data, size_t size),
+		  const uint8_t *data, size_t size)
+{
+	int status = -1;
+
+	if (isolated_input == NULL)
+		isolated_prepare(fn);
+	FUZZ_MUST(size <= ISOLATED_INPUT, "an input of %zu bytes", size);
+	memcpy(isolated_input, data, size);
+	FUZZ_MUST(write(isolated_ask[1], &size, sizeof(size)) > 0, "no keeper");
+	while (read(isolated_answer[0], &status, sizeof(status)) < 0)
+		FUZZ_MUST(errno == EINTR, "no answer");
 	FUZZ_MUST(status == 0, "the child's status is %#x", (unsigned)status);
 	for (size_t i = 0; i < isolated_counted(); i++)
 		__start___sancov_cntrs[i] |= isolated_counters[i];
