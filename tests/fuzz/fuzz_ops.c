@@ -22,7 +22,8 @@ enum {
 	OPS_BYTES = 16 << 20,      /* of all live blocks together */
 	OPS_SURE = 64 << 20,       /* up to here there is memory */
 	OPS_WHOLE = 64,            /* bytes of a pattern at either end */
-	OPS_SPARSE = 509,          /* one in so many between them */
+	OPS_SPARSE = 509,          /* one in so many between them, */
+	OPS_PARTS = 64,            /* or in this part of a large block */
 	OPS_ERRNO = 0x5a5a,        /* what free must keep */
 	OPS_MISUSE_WILD = 5,       /* see ops_wild() */
 };
@@ -56,9 +57,13 @@ static unsigned char ops_pattern(const struct ops_block *b, size_t i)
 /* The bytes that are looked at: all at either end, some between. */
 static size_t ops_next(size_t i, size_t n)
 {
+	size_t step = n / OPS_PARTS;
+
 	if (i < OPS_WHOLE || n - i <= OPS_WHOLE)
 		return i + 1;
-	return n - i < OPS_WHOLE + OPS_SPARSE ? n - OPS_WHOLE : i + OPS_SPARSE;
+	if (step < OPS_SPARSE)
+		step = OPS_SPARSE;
+	return n - i < OPS_WHOLE + step ? n - OPS_WHOLE : i + step;
 }
 
 static void ops_fill(const struct ops_block *b)
