@@ -138,7 +138,7 @@ static bool look_slot_above(const void *p, struct os_block *block)
 	uint32_t index;
 	uint32_t word;
 
-	if (!look_slot((const char *)p + (p != NULL), &s, &index))
+	if (!look_slot(p == NULL ? NULL : (const char *)p + 1, &s, &index))
 		return false;
 	word = atomic_load_explicit(&s->words[index], memory_order_relaxed);
 	block->ptr = s->start + (size_t)index * s->size;
