@@ -4,180 +4,25 @@
  *
  * Two bytes choose mode and limits, each further call takes a few. Payloads
  * carry patterns, which are checked whenever a block is resized or freed and
- * at the end, as are the statistics, the walk and os_heap_check(). A pointer
- * that is no live block's must be reported, or refused by os_realloc.
+ * at the end, as are the statistics, the walk and os_heap_check(). Each file
+ * ops_*.c has some of the calls.
  */
 #include <config.h>
 
-#include "fuzz.h"
 #include "isolated.h"
+#include "ops.h"
 
 #include <errno.h>
 #include <osmem.h>
-#include <pthread.h>
 
-enum {
-	OPS_LIVE = 256,            /* blocks at a time */
-	OPS_FREED = 64,            /* pointers that are remembered */
-	OPS_BYTES = 16 << 20,      /* of all live blocks together */
-	OPS_SURE = 64 << 20,       /* up to here there is memory */
-	OPS_WHOLE = 64,            /* bytes of a pattern at either end */
-	OPS_SPARSE = 509,          /* one in so many between them, */
-	OPS_PARTS = 64,            /* or in this part of a large block */
-	OPS_ERRNO = 0x5a5a,        /* what free must keep */
-	OPS_MISUSE_WILD = 5,       /* see ops_wild() */
-};
+enum { OPS_TEXT = 5000 };
 
-struct ops_block {
-	unsigned char *p; /* NULL: none */
-	size_t size;      /* that was asked for */
-	size_t usable;
-	size_t alignment;
-	unsigned char tag;
-};
-
-static struct ops_block ops_live[OPS_LIVE];
-static void *ops_freed[OPS_FREED];
-static unsigned int ops_count, ops_freed_count;
-static size_t ops_bytes;
-static unsigned char ops_tag;
 static bool ops_planted;
-
-/* Hidden from the compiler, which knows what a free does. */
-static void (*volatile ops_free)(void *p) = os_free;
-static void *(*volatile ops_realloc)(void *p, size_t n) = os_realloc;
-
-/* --- patterns --- */
-
-static unsigned char ops_pattern(const struct ops_block *b, size_t i)
-{
-	return (unsigned char)(b->tag + i * 31 + (i >> 8) * 7);
-}
-
-/* The bytes that are looked at: all at either end, some between. */
-static size_t ops_next(size_t i, size_t n)
-{
-	size_t step = n / OPS_PARTS;
-
-	if (i < OPS_WHOLE || n - i <= OPS_WHOLE)
-		return i + 1;
-	if (step < OPS_SPARSE)
-		step = OPS_SPARSE;
-	return n - i < OPS_WHOLE + step ? n - OPS_WHOLE : i + step;
-}
-
-static void ops_fill(const struct ops_block *b)
-{
-	for (size_t i = 0; i < b->usable; i = ops_next(i, b->usable))
-		b->p[i] = ops_pattern(b, i);
-}
-
-/* The first n bytes of a block that was filled with so many usable ones. */
-static void ops_verify(const struct ops_block *b, size_t n)
-{
-	for (size_t i = 0; i < n; i = ops_next(i, b->usable))
-		FUZZ_MUST(b->p[i] == ops_pattern(b, i),
-			  "byte %zu of %zu at %p is %#x", i, b->size,
-			  (void *)b->p, b->p[i]);
-}
-
-static void ops_verify_zero(const unsigned char *p, size_t n)
-{
-	for (size_t i = 0; i < n; i = ops_next(i, n))
-		FUZZ_MUST(p[i] == 0, "byte %zu of %zu is %#x", i, n, p[i]);
-}
-
-/* --- the table of live blocks --- */
-
-static bool ops_is_live(const void *p)
-{
-	for (unsigned int i = 0; i < OPS_LIVE; i++)
-		if (ops_live[i].p == p && p != NULL)
-			return true;
-	return false;
-}
-
-static void ops_check_overlap(const struct ops_block *b)
-{
-	for (unsigned int i = 0; i < OPS_LIVE; i++) {
-		const struct ops_block *o = &ops_live[i];
-
-		FUZZ_MUST(o == b || o->p == NULL || o->p >= b->p + b->usable ||
-				  b->p >= o->p + o->usable,
-			  "%p of %zu bytes overlaps %p of %zu", (void *)b->p,
-			  b->usable, (void *)o->p, o->usable);
-	}
-}
-
-/* Whether a request for n bytes may end like this. */
-static bool ops_is_refused(const void *p, size_t n)
-{
-	int err = errno;
-
-	FUZZ_MUST(n != 0 || p == NULL, "a block of no bytes");
-	FUZZ_MUST(n <= PTRDIFF_MAX || p == NULL, "a block of %zu bytes", n);
-	if (p != NULL)
-		return false;
-	FUZZ_MUST(n == 0 || err == ENOMEM, "errno %d for %zu bytes", err, n);
-	FUZZ_MUST(n == 0 || n > OPS_SURE, "no block of %zu bytes", n);
-	return true;
-}
-
-static void ops_enter(struct ops_block *b, void *p, size_t n, size_t alignment)
-{
-	*b = (struct ops_block){.p = p, .size = n, .alignment = alignment,
-				.tag = ++ops_tag};
-	b->usable = os_malloc_usable_size(p);
-	FUZZ_MUST(b->usable >= n, "%zu of %zu bytes", b->usable, n);
-	FUZZ_MUST((uintptr_t)p % alignment == 0, "%p for alignment %zu", p,
-		  alignment);
-	ops_check_overlap(b);
-	ops_fill(b);
-	ops_count++;
-	ops_bytes += b->usable;
-}
-
-static void ops_forget(struct ops_block *b)
-{
-	ops_freed[ops_freed_count++ % OPS_FREED] = b->p;
-	ops_count--;
-	ops_bytes -= b->usable;
-	b->p = NULL;
-}
-
-/* A new block; what is too large for our bounds goes at once. */
-static void ops_take(struct ops_block *b, void *p, size_t n, size_t alignment)
-{
-	if (ops_is_refused(p, n))
-		return;
-	if (n > OPS_BYTES)
-		os_free(p);
-	else
-		ops_enter(b, p, n, alignment);
-}
-
-static void ops_release(struct ops_block *b, bool sized)
-{
-	void *p = b->p;
-
-	if (p == NULL)
-		return;
-	ops_verify(b, b->usable);
-	errno = OPS_ERRNO;
-	if (!sized)
-		os_free(p);
-	else if (b->alignment == OSMEM_CONF_ALIGNMENT)
-		os_free_sized(p, b->size);
-	else
-		os_free_aligned_sized(p, b->alignment, b->size);
-	FUZZ_MUST(errno == OPS_ERRNO, "a free set errno %d", errno);
-	ops_forget(b);
-}
 
 /* --- operands --- */
 
 /* Small, of any class, near powers of two, and near what there can be. */
-static size_t ops_size(struct fuzz_input *in)
+size_t ops_size(struct fuzz_input *in)
 {
 	unsigned int kind = fuzz_byte(in);
 
@@ -189,7 +34,7 @@ static size_t ops_size(struct fuzz_input *in)
 	case 3:
 		return (size_t)fuzz_bytes(in, 2);
 	case 4:
-		return ((size_t)1 << (kind >> 3) % 23) - 48 + fuzz_byte(in) / 2;
+		return ((size_t)1 << (kind >> 3) % 26) - 48 + fuzz_byte(in) / 2;
 	case 5:
 		return (size_t)fuzz_bytes(in, 3) & 0x7fffff;
 	case 6:
@@ -200,7 +45,7 @@ static size_t ops_size(struct fuzz_input *in)
 	}
 }
 
-static struct ops_block *ops_block(struct fuzz_input *in)
+struct ops_block *ops_block(struct fuzz_input *in)
 {
 	return &ops_live[fuzz_byte(in) % OPS_LIVE];
 }
@@ -212,11 +57,6 @@ static struct ops_block *ops_place(struct fuzz_input *in)
 
 	ops_release(b, false);
 	return b;
-}
-
-static bool ops_has_room(size_t n)
-{
-	return n > OPS_BYTES || n <= OPS_BYTES - ops_bytes;
 }
 
 /* --- the calls --- */
@@ -272,32 +112,85 @@ static void ops_do_aligned(struct fuzz_input *in)
 	ops_take(b, p, n, alignment);
 }
 
-static void ops_do_realloc(struct fuzz_input *in)
+/* k * n bytes, of which k is 1 for os_realloc. */
+static void ops_resize(struct ops_block *b, size_t k, size_t n)
 {
-	struct ops_block *b = ops_block(in), old = *b;
-	size_t n = ops_size(in);
+	struct ops_block old = *b;
 	unsigned char *p;
+	size_t all;
 
-	if (!ops_has_room(n))
+	if (__builtin_mul_overflow(n, k, &all))
+		all = SIZE_MAX;
+	if (!ops_has_room(all))
 		return;
 	if (old.p != NULL)
 		ops_verify(b, b->usable);
-	p = os_realloc(old.p, n);
+	p = k == 1 ? os_realloc(old.p, n) : os_reallocarray(old.p, k, n);
 	if (old.p == NULL) {
-		ops_take(b, p, n, OSMEM_CONF_ALIGNMENT);
+		ops_take(b, p, all, OSMEM_CONF_ALIGNMENT);
 		return;
 	}
-	if (n != 0 && ops_is_refused(p, n)) {
-		ops_verify(b, b->usable);
+	if (all != 0 && ops_is_refused(p, all)) {
+		ops_swell(b);
 		return;
 	}
-	FUZZ_MUST(n != 0 || p == NULL, "a block of no bytes");
+	FUZZ_MUST(all != 0 || p == NULL, "a block of no bytes");
 	ops_forget(b);
 	if (p == NULL)
 		return;
 	old.p = p; /* its pattern, in a new place */
-	ops_verify(&old, old.size < n ? old.size : n);
-	ops_take(b, p, n, OSMEM_CONF_ALIGNMENT);
+	ops_verify(&old, old.size < all ? old.size : all);
+	ops_take(b, p, all, OSMEM_CONF_ALIGNMENT);
+}
+
+static void ops_do_realloc(struct fuzz_input *in)
+{
+	struct ops_block *b = ops_block(in);
+
+	ops_resize(b, 1, ops_size(in));
+}
+
+static void ops_do_reallocarray(struct fuzz_input *in)
+{
+	struct ops_block *b = ops_block(in);
+	size_t k = fuzz_byte(in);
+
+	ops_resize(b, k, ops_size(in));
+}
+
+static void ops_do_memalign(struct fuzz_input *in)
+{
+	struct ops_block *b = ops_place(in);
+	size_t alignment = (size_t)fuzz_byte(in) * 37, n = ops_size(in);
+	size_t power = OSMEM_CONF_ALIGNMENT;
+
+	while (power < alignment)
+		power *= 2;
+	if (ops_has_room(n))
+		ops_take(b, os_memalign(alignment, n), n, power);
+}
+
+/* A string, and what there is of it up to some byte. */
+static void ops_do_strdup(struct fuzz_input *in)
+{
+	static char text[OPS_TEXT];
+	struct ops_block *b = ops_place(in);
+	size_t n = (size_t)fuzz_bytes(in, 2) % OPS_TEXT, most = fuzz_byte(in);
+	char *p;
+
+	if (!ops_has_room(n + 1))
+		return;
+	memset(text, 'x', n);
+	text[n] = '\0';
+	if (most % 2 == 0) {
+		p = os_strdup(text);
+	} else {
+		n = n < most * 16 ? n : most * 16;
+		p = os_strndup(text, most * 16);
+	}
+	FUZZ_MUST(p == NULL || (strlen(p) == n && memcmp(p, text, n) == 0),
+		  "not the string of %zu bytes", n);
+	ops_take(b, p, n + 1, OSMEM_CONF_ALIGNMENT);
 }
 
 static void ops_do_free(struct fuzz_input *in)
@@ -338,76 +231,11 @@ static void ops_do_burst(struct fuzz_input *in)
 	}
 }
 
-/* Every so many of the blocks, from either end. */
-static void ops_free_many(unsigned int start, unsigned int step)
-{
-	for (unsigned int i = 0; i < OPS_LIVE; i += step % 16 + 1)
-		ops_release(&ops_live[(step & 16 ? start - i : start + i) %
-				      OPS_LIVE],
-			    false);
-}
-
 static void ops_do_free_many(struct fuzz_input *in)
 {
 	unsigned int start = fuzz_byte(in);
 
 	ops_free_many(start, fuzz_byte(in));
-}
-
-static void *ops_thread(void *arg)
-{
-	const unsigned char *bytes = arg;
-	struct ops_block *b = &ops_live[bytes[0] % OPS_LIVE];
-
-	ops_free_many(bytes[0], bytes[1]);
-	if (b->p == NULL) /* one that outlives its thread */
-		ops_take(b, os_malloc(bytes[2]), bytes[2],
-			 OSMEM_CONF_ALIGNMENT);
-	return NULL;
-}
-
-/* The same by another thread, which ends. */
-static void ops_do_free_elsewhere(struct fuzz_input *in)
-{
-	unsigned char bytes[3];
-	pthread_t thread;
-
-	for (unsigned int i = 0; i < 3; i++)
-		bytes[i] = (unsigned char)fuzz_byte(in);
-	if (!OSMEM_CONF_THREADS)
-		return;
-	FUZZ_MUST(pthread_create(&thread, NULL, ops_thread, bytes) == 0,
-		  "no thread");
-	pthread_join(thread, NULL);
-}
-
-/* --- looking inside --- */
-
-static int ops_count_block(const struct os_block *block, void *arg)
-{
-	unsigned int *count = arg;
-
-	*count += block->state != OS_BLOCK_FREE;
-	return 0;
-}
-
-static void ops_check(void)
-{
-	struct os_stats s = {.struct_size = sizeof(s)};
-	unsigned int walked = 0;
-
-	for (unsigned int i = 0; i < OPS_LIVE; i++)
-		if (ops_live[i].p != NULL)
-			ops_verify(&ops_live[i], ops_live[i].usable);
-	FUZZ_MUST(os_heap_check() == 0, "os_heap_check()");
-	FUZZ_MUST(os_stats(&s) == 0, "os_stats()");
-	FUZZ_MUST(s.heap_used_blocks + s.mapped_blocks + s.slab_used_blocks ==
-			  ops_count,
-		  "%zu + %zu + %zu blocks, not %u", s.heap_used_blocks,
-		  s.mapped_blocks, s.slab_used_blocks, ops_count);
-	os_heap_walk(ops_count_block, &walked);
-	FUZZ_MUST(walked == ops_count, "%u blocks walked, not %u", walked,
-		  ops_count);
 }
 
 static void ops_do_check(struct fuzz_input *in)
@@ -416,96 +244,26 @@ static void ops_do_check(struct fuzz_input *in)
 	ops_check();
 }
 
-/* --- misuse --- */
-
-static int ops_misuse_free(void *p)
-{
-	ops_free(p);
-	return 0;
-}
-
-static int ops_misuse_sized(void *p)
-{
-	os_free_sized(p, 8);
-	return 0;
-}
-
-static int ops_misuse_usable(void *p)
-{
-	return os_malloc_usable_size(p) == SIZE_MAX;
-}
-
-/* A free block is refused; anything else must be reported. */
-static int ops_misuse_realloc(void *p)
-{
-	errno = 0;
-	return ops_realloc(p, 100) == NULL && errno == EINVAL;
-}
-
-/* Pointers that were never ours. */
-static void *ops_wild(unsigned int which)
-{
-	static unsigned char object[64];
-	unsigned char local[64];
-	uintptr_t stack = (uintptr_t)local;
-
-	switch (which % OPS_MISUSE_WILD) {
-	case 0:
-		return object + which / 8;
-	case 1:
-		return (void *)(stack + which / 8);
-	case 2:
-		return (void *)(uintptr_t)(1 + which);
-	case 3:
-		return (void *)(UINTPTR_MAX - which);
-	default:
-		return (void *)(uintptr_t)(UINT64_C(1) << which % 48);
-	}
-}
-
-/* One that was freed, one beside a live one, or one that was never ours. */
-static void *ops_bad_pointer(struct fuzz_input *in)
-{
-	unsigned int kind = fuzz_byte(in), which = fuzz_byte(in);
-	const struct ops_block *b = &ops_live[which % OPS_LIVE];
-
-	if (kind % 3 == 0)
-		return ops_freed[which % OPS_FREED];
-	if (kind % 3 == 1 && b->p != NULL)
-		return b->p + (int16_t)fuzz_bytes(in, 2);
-	return kind % 3 == 1 ? NULL : ops_wild(which);
-}
-
-static void ops_do_misuse(struct fuzz_input *in)
-{
-	static const struct {
-		int (*fn)(void *p);
-		const char *call;
-	} calls[] = {
-		{ops_misuse_free, "os_free"},
-		{ops_misuse_realloc, "os_realloc"},
-		{ops_misuse_usable, "os_malloc_usable_size"},
-		{ops_misuse_sized, "os_free_sized"},
-	};
-	unsigned int which = fuzz_byte(in) % 4;
-	void *p = ops_bad_pointer(in);
-
-	if (p == NULL || ops_is_live(p))
-		return;
-	isolated_misuse(calls[which].fn, p, calls[which].call, ops_check);
-}
-
 /* --- the sequence --- */
 
 static void (*const ops_calls[])(struct fuzz_input *in) = {
-	ops_do_malloc,     ops_do_free,       ops_do_realloc,
-	ops_do_calloc,     ops_do_burst,      ops_do_free_many,
-	ops_do_aligned,    ops_do_free_sized, ops_do_usable,
-	ops_do_trim,       ops_do_check,      ops_do_free_elsewhere,
-	ops_do_misuse,
+	ops_do_malloc,       ops_do_free,       ops_do_realloc,
+	ops_do_calloc,       ops_do_burst,      ops_do_free_many,
+	ops_do_aligned,      ops_do_free_sized, ops_do_usable,
+	ops_do_trim,         ops_do_check,      ops_do_free_elsewhere,
+	ops_do_misuse,       ops_do_work,       ops_do_fork,
+	ops_do_option,       ops_do_rule,       ops_do_faults,
+	ops_do_break,        ops_do_print,      ops_do_overwrite,
+	ops_do_reallocarray, ops_do_memalign,   ops_do_strdup,
 };
 
-static void ops_set(int param, int value)
+void ops_step(struct fuzz_input *in)
+{
+	ops_calls[fuzz_byte(in) % (sizeof(ops_calls) / sizeof(ops_calls[0]))](
+		in);
+}
+
+void ops_set(int param, int value)
 {
 	FUZZ_MUST(os_mallopt(param, value) == 1, "parameter %d", param);
 }
@@ -515,7 +273,10 @@ static void ops_configure(struct fuzz_input *in)
 	unsigned int mode = fuzz_byte(in), limits = fuzz_byte(in);
 
 	ops_set(OS_M_WARN, 0);
-	ops_set(OS_M_MODE, (int)(mode % 3));
+	ops_mode = (int)(mode % 3);
+	ops_set(OS_M_MODE, ops_mode);
+	ops_set(OS_M_HARDEN, (mode & 0x20) != 0);
+	ops_set(OS_M_SITES, (mode & 0x10) != 0);
 	ops_set(OS_M_BREAK, mode & 0x40 ? OS_BREAK_ALWAYS : OS_BREAK_AUTO);
 	ops_set(OS_M_CHECK, mode & 0x80 ? 16 : 0);
 	ops_set(OS_M_HOT_AFTER, (int)(limits & 7) + 1);
@@ -537,12 +298,13 @@ static void ops_run(const uint8_t *data, size_t size)
 
 	ops_configure(&in);
 	while (in.left > 0)
-		ops_calls[fuzz_byte(&in) %
-			  (sizeof(ops_calls) / sizeof(ops_calls[0]))](&in);
+		ops_step(&in);
 	if (ops_planted)
 		ops_plant();
 	ops_check();
 	ops_free_many(0, 0);
+	ops_check();
+	ops_end_workers();
 	ops_check();
 }
 

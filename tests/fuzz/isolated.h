@@ -17,9 +17,13 @@
 void isolated_run(void (*fn)(const uint8_t *data, size_t size),
 		  const uint8_t *data, size_t size);
 
+/* Ends the child well, or a child of its own. */
+_Noreturn void isolated_leave(void);
+
 /*
  * In the child: calls fn(p), which must be stopped with a report that starts
- * with call. Runs last() then, in the handler of SIGABRT, and does not return.
+ * with call. Runs last(), if not NULL, in the handler of SIGABRT then, and does
+ * not return.
  * If fn returns true, it has refused p in another way, and so does this.
  */
 void isolated_misuse(int (*fn)(void *p), void *p, const char *call,

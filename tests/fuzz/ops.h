@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * ops.h - fuzz_ops: the blocks that there are, and what its files share.
+ *
+ * Blocks carry patterns and are looked at whenever they are touched. One
+ * thread at a time works on the table: see ops_do_work().
+ */
+#ifndef OPS_H
+#define OPS_H
+
+#include "fuzz.h"
+
+enum {
+	OPS_LIVE = 256,       /* blocks at a time */
+	OPS_FREED = 64,       /* pointers that are remembered */
+	OPS_BYTES = 40 << 20, /* of all live blocks together */
+	OPS_SURE = 64 << 20,  /* up to here there is memory */
+};
+
+struct ops_block {
+	unsigned char *p; /* NULL: none */
+	size_t size;      /* that was asked for */
+	size_t usable;
+	size_t alignment;
+	unsigned char tag;
+};
+
+extern struct ops_block ops_live[OPS_LIVE];
+extern void *ops_freed[OPS_FREED];
+extern bool ops_may_fail; /* requests are refused on purpose */
+extern bool ops_passes;   /* what is no block's may be let pass */
+extern int ops_mode;
+
+/* The first n bytes of a block; all of n bytes that must be 0. */
+void ops_verify(const struct ops_block *b, size_t n);
+void ops_verify_zero(const unsigned char *p, size_t n);
+
+bool ops_is_live(const void *p);
+bool ops_has_room(size_t n);
+
+/* Whether a request for n bytes has been refused, as it may be. */
+bool ops_is_refused(const void *p, size_t n);
+
+/* Enters a new block; what is too large for our bounds goes at once. */
+void ops_take(struct ops_block *b, void *p, size_t n, size_t alignment);
+
+/* The block is gone from the table, however. */
+void ops_forget(struct ops_block *b);
+
+/* A request to resize was refused: rule 20c lets it grow all the same. */
+void ops_swell(struct ops_block *b);
+
+/* Frees the block, if there is one. */
+void ops_release(struct ops_block *b, bool sized);
+
+/* Every so many of the blocks, from either end. */
+void ops_free_many(unsigned int start, unsigned int step);
+
+/* All blocks, the statistics, the walk, os_heap_check(). */
+void ops_check(void);
+
+/* Operands. */
+size_t ops_size(struct fuzz_input *in);
+struct ops_block *ops_block(struct fuzz_input *in);
+
+/* One call. */
+void ops_step(struct fuzz_input *in);
+
+/* Sets a parameter, which must be accepted. */
+void ops_set(int param, int value);
+
+/* ops_misuse.c: what must be reported. */
+void ops_do_misuse(struct fuzz_input *in);
+void ops_do_overwrite(struct fuzz_input *in);
+
+/* ops_around.c: other threads and processes, options, failures. */
+void ops_do_free_elsewhere(struct fuzz_input *in);
+void ops_do_work(struct fuzz_input *in);
+void ops_do_fork(struct fuzz_input *in);
+void ops_do_option(struct fuzz_input *in);
+void ops_do_rule(struct fuzz_input *in);
+void ops_do_faults(struct fuzz_input *in);
+void ops_do_break(struct fuzz_input *in);
+void ops_do_print(struct fuzz_input *in);
+void ops_end_workers(void);
+void ops_check_breaks(void);
+
+#endif
