@@ -17,12 +17,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+typedef void (*faults_handler)(void);
+
 static struct {
 	atomic_uint set;
 	atomic_bool on;
 	atomic_ulong left; /* calls of the set until one fails */
 	atomic_ulong refused;
 	atomic_ulong calls[FAULTS_CALLS];
+	atomic_ulong until; /* calls until the handler */
+	_Atomic(faults_handler) handler;
 	atomic_bool planned; /* the environment has been read */
 } faults;
 
@@ -37,6 +41,23 @@ void faults_arm(unsigned set, unsigned long nth, bool on)
 void faults_disarm(void)
 {
 	faults.set = 0;
+}
+
+void faults_interrupt(unsigned long nth, void (*fn)(void))
+{
+	faults.handler = NULL;
+	faults.until = nth;
+	faults.handler = fn;
+}
+
+static void faults_handle(void)
+{
+	faults_handler fn = faults.handler;
+
+	if (fn == NULL || --faults.until != 0)
+		return;
+	faults.handler = NULL;
+	fn();
 }
 
 unsigned long faults_calls(unsigned set)
@@ -81,6 +102,7 @@ static bool faults_strike(enum faults_call call)
 	if (!faults.planned)
 		faults_plan();
 	faults.calls[call]++;
+	faults_handle();
 	if (!(faults.set & FAULTS_SET(call)))
 		return false;
 	if (faults.left > 1) {

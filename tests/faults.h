@@ -33,6 +33,9 @@ enum faults_call {
 void faults_arm(unsigned set, unsigned long nth, bool on);
 void faults_disarm(void);
 
+/* At the nth call from now on fn is called, as a signal's handler would be. */
+void faults_interrupt(unsigned long nth, void (*fn)(void));
+
 /* How many calls of a set have been made so far, and how many failed. */
 unsigned long faults_calls(unsigned set);
 unsigned long faults_refused(void);

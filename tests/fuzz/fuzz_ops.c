@@ -125,7 +125,9 @@ static void ops_resize(struct ops_block *b, size_t k, size_t n)
 		return;
 	if (old.p != NULL)
 		ops_verify(b, b->usable);
+	ops_busy = b;
 	p = k == 1 ? os_realloc(old.p, n) : os_reallocarray(old.p, k, n);
+	ops_busy = NULL;
 	if (old.p == NULL) {
 		ops_take(b, p, all, OSMEM_CONF_ALIGNMENT);
 		return;
@@ -206,8 +208,11 @@ static void ops_do_free_sized(struct fuzz_input *in)
 static void ops_do_usable(struct fuzz_input *in)
 {
 	struct ops_block *b = ops_block(in);
-	size_t usable = os_malloc_usable_size(b->p);
+	size_t usable;
 
+	ops_busy = b;
+	usable = os_malloc_usable_size(b->p);
+	ops_busy = NULL;
 	FUZZ_MUST(b->p == NULL ? usable == 0 : usable == b->usable,
 		  "%zu usable bytes", usable);
 }
@@ -255,6 +260,8 @@ static void (*const ops_calls[])(struct fuzz_input *in) = {
 	ops_do_option,       ops_do_rule,       ops_do_faults,
 	ops_do_break,        ops_do_print,      ops_do_overwrite,
 	ops_do_reallocarray, ops_do_memalign,   ops_do_strdup,
+	ops_do_limit,        ops_do_interrupt,  ops_do_crowd,
+	ops_do_disperse,
 };
 
 void ops_step(struct fuzz_input *in)
@@ -305,6 +312,8 @@ static void ops_run(const uint8_t *data, size_t size)
 	ops_free_many(0, 0);
 	ops_check();
 	ops_end_workers();
+	ops_end_crowd();
+	ops_end_guests();
 	ops_check();
 }
 

@@ -30,6 +30,7 @@ extern void *ops_freed[OPS_FREED];
 extern bool ops_may_fail; /* requests are refused on purpose */
 extern bool ops_passes;   /* what is no block's may be let pass */
 extern int ops_mode;
+extern const struct ops_block *ops_busy; /* whose call a handler interrupts */
 
 /* The first n bytes of a block; all of n bytes that must be 0. */
 void ops_verify(const struct ops_block *b, size_t n);
@@ -56,6 +57,9 @@ void ops_release(struct ops_block *b, bool sized);
 /* Every so many of the blocks, from either end. */
 void ops_free_many(unsigned int start, unsigned int step);
 
+/* So many blocks come or go that are not in the table. */
+void ops_count_others(int by);
+
 /* All blocks, the statistics, the walk, os_heap_check(). */
 void ops_check(void);
 
@@ -73,16 +77,27 @@ void ops_set(int param, int value);
 void ops_do_misuse(struct fuzz_input *in);
 void ops_do_overwrite(struct fuzz_input *in);
 
-/* ops_around.c: other threads and processes, options, failures. */
+/* ops_around.c: other threads and processes, options. */
 void ops_do_free_elsewhere(struct fuzz_input *in);
 void ops_do_work(struct fuzz_input *in);
 void ops_do_fork(struct fuzz_input *in);
 void ops_do_option(struct fuzz_input *in);
-void ops_do_rule(struct fuzz_input *in);
-void ops_do_faults(struct fuzz_input *in);
-void ops_do_break(struct fuzz_input *in);
 void ops_do_print(struct fuzz_input *in);
 void ops_end_workers(void);
+
+/* ops_system.c: what fails, is short, or comes in between. */
+void ops_do_rule(struct fuzz_input *in);
+void ops_do_faults(struct fuzz_input *in);
+void ops_do_limit(struct fuzz_input *in);
+void ops_do_break(struct fuzz_input *in);
+void ops_do_interrupt(struct fuzz_input *in);
 void ops_check_breaks(void);
+void ops_end_guests(void);
+bool ops_is_short(void); /* of address space */
+
+/* ops_crowd.c: very many small blocks. */
+void ops_do_crowd(struct fuzz_input *in);
+void ops_do_disperse(struct fuzz_input *in);
+void ops_end_crowd(void);
 
 #endif

@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * ops_around.c - what goes on around the calls: other threads and processes,
- * options, requests and system calls that fail, a break that others move.
+ * options that change, and what is printed.
  */
 #include <config.h>
 
-#include "../faults.h"
 #include "isolated.h"
 #include "ops.h"
 
@@ -19,7 +18,6 @@
 enum {
 	OPS_WORKERS = 3,
 	OPS_WORK = 16,        /* calls at a time, at most */
-	OPS_BREAKS = 8,       /* times that the break is moved */
 	OPS_FORK_SECONDS = 30 /* less than the parent has */
 };
 
@@ -47,9 +45,10 @@ void ops_do_free_elsewhere(struct fuzz_input *in)
 		bytes[i] = (unsigned char)fuzz_byte(in);
 	if (!OSMEM_CONF_THREADS)
 		return;
-	FUZZ_MUST(pthread_create(&thread, NULL, ops_thread, bytes) == 0,
-		  "no thread");
-	pthread_join(thread, NULL);
+	if (pthread_create(&thread, NULL, ops_thread, bytes) == 0)
+		pthread_join(thread, NULL);
+	else
+		FUZZ_MUST(ops_is_short(), "no thread");
 }
 
 /* Threads that stay. They work one at a time, while the first one waits. */
@@ -99,9 +98,8 @@ static void ops_start_worker(struct ops_worker *w)
 		return;
 	sem_init(&w->go, 0, 0);
 	sem_init(&w->done, 0, 0);
-	FUZZ_MUST(pthread_create(&w->thread, NULL, ops_worker, w) == 0,
-		  "no thread");
-	w->exists = true;
+	w->exists = pthread_create(&w->thread, NULL, ops_worker, w) == 0;
+	FUZZ_MUST(w->exists || ops_is_short(), "no thread");
 }
 
 void ops_end_workers(void)
@@ -123,6 +121,8 @@ void ops_do_work(struct fuzz_input *in)
 		return;
 	}
 	ops_start_worker(w);
+	if (!w->exists)
+		return;
 	w->in = in;
 	w->calls = which / OPS_WORKERS % OPS_WORK + 1;
 	ops_is_working = true;
@@ -155,7 +155,9 @@ void ops_do_fork(struct fuzz_input *in)
 	int status = 0;
 	pid_t pid = fork();
 
-	FUZZ_MUST(pid >= 0, "no fork");
+	FUZZ_MUST(pid >= 0 || ops_is_short(), "no fork");
+	if (pid < 0)
+		return;
 	if (pid == 0)
 		ops_live_on(start, step);
 	while (waitpid(pid, &status, 0) < 0)
@@ -200,70 +202,6 @@ void ops_do_option(struct fuzz_input *in)
 	} else {
 		ops_set_late(value);
 	}
-}
-
-/* --- failures --- */
-
-static bool ops_rule, ops_plan;
-
-/* Requests that fail: os_set_fault(). */
-void ops_do_rule(struct fuzz_input *in)
-{
-	static const char *const rules[] = {"no", "nth:%u", "every:%u",
-					    "p=0.%u:7"};
-	unsigned int which = fuzz_byte(in) % 4, n = fuzz_byte(in) % 32 + 1;
-	char rule[32];
-
-	snprintf(rule, sizeof(rule), rules[which], n);
-	FUZZ_MUST(os_set_fault(rule) == 0, "\"%s\"", rule);
-	ops_rule = which != 0;
-	ops_may_fail = ops_rule || ops_plan;
-}
-
-/* System calls that fail: one, or all from one on, or none any more. */
-void ops_do_faults(struct fuzz_input *in)
-{
-	unsigned int set = fuzz_byte(in) & FAULTS_ALL, when = fuzz_byte(in);
-
-	faults_disarm();
-	if (set != 0)
-		faults_arm(set, when % 16 + 1, (when & 0x80) != 0);
-	ops_plan = set != 0;
-	ops_may_fail = ops_rule || ops_plan;
-}
-
-/* --- the break --- */
-
-static struct ops_break {
-	unsigned char *start;
-	size_t size;
-} ops_breaks[OPS_BREAKS];
-
-static unsigned int ops_break_count;
-
-/* Somebody else's bytes, which nobody touches (rule 23). */
-void ops_do_break(struct fuzz_input *in)
-{
-	size_t size = (size_t)fuzz_byte(in) * 48 + 1;
-	struct ops_break *b = &ops_breaks[ops_break_count];
-	void *p;
-
-	if (ops_break_count == OPS_BREAKS)
-		return;
-	p = sbrk((intptr_t)size);
-	if (p == (void *)-1)
-		return;
-	*b = (struct ops_break){p, size};
-	memset(p, 0xb5, size);
-	ops_break_count++;
-}
-
-void ops_check_breaks(void)
-{
-	for (unsigned int i = 0; i < ops_break_count; i++)
-		for (size_t j = 0; j < ops_breaks[i].size; j++)
-			FUZZ_MUST(ops_breaks[i].start[j] == 0xb5,
-				  "byte %zu above the break that was", j);
 }
 
 /* --- printing --- */

@@ -20,6 +20,7 @@ struct ops_block ops_live[OPS_LIVE];
 void *ops_freed[OPS_FREED];
 bool ops_may_fail, ops_passes;
 int ops_mode;
+const struct ops_block *ops_busy;
 static unsigned int ops_count, ops_freed_count;
 static size_t ops_bytes;
 static unsigned char ops_tag;
@@ -151,6 +152,7 @@ void ops_release(struct ops_block *b, bool sized)
 	if (p == NULL)
 		return;
 	ops_verify(b, b->usable);
+	ops_busy = b;
 	errno = OPS_ERRNO;
 	if (!sized)
 		os_free(p);
@@ -159,6 +161,7 @@ void ops_release(struct ops_block *b, bool sized)
 	else
 		os_free_aligned_sized(p, b->alignment, b->size);
 	FUZZ_MUST(errno == OPS_ERRNO, "a free set errno %d", errno);
+	ops_busy = NULL;
 	ops_forget(b);
 }
 
@@ -166,6 +169,11 @@ bool ops_has_room(size_t n)
 {
 	return n > OPS_BYTES ||
 	       (ops_bytes <= OPS_BYTES && n <= OPS_BYTES - ops_bytes);
+}
+
+void ops_count_others(int by)
+{
+	ops_count += (unsigned int)by;
 }
 
 void ops_free_many(unsigned int start, unsigned int step)

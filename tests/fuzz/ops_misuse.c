@@ -153,6 +153,7 @@ void ops_do_overwrite(struct fuzz_input *in)
 
 	if (b->p == NULL)
 		return;
+	ops_busy = b;
 	ops_wrong = how == 0 ? b->usable + 1 + more : more;
 	if (how == 0)
 		isolated_misuse(ops_wrong_size, b->p, "os_free_sized(",
@@ -160,5 +161,6 @@ void ops_do_overwrite(struct fuzz_input *in)
 	else if (ops_mode == OS_MODE_EXACT)
 		isolated_misuse(ops_broken_header, b->p, "", NULL);
 	else if (osmem_hard_locate_small(b->p).found == OSMEM_FOUND_LIVE)
-		isolated_misuse(ops_overrun, b->p, "os_free(", NULL);
+		isolated_misuse(ops_overrun, b->p, "", NULL);
+	ops_busy = NULL;
 }
