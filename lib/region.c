@@ -194,6 +194,8 @@ static bool region_shrink(size_t units)
 	bool any = false;
 	int i;
 
+	if (region.reserved == 0)
+		return false;
 	for (i = 0; i < REGION_EXTENTS; i++) {
 		struct region_extent kept = region_extent(i, units);
 		struct region_extent all = region_extent(
