@@ -93,11 +93,13 @@ void ops_do_break(struct fuzz_input *in);
 void ops_do_interrupt(struct fuzz_input *in);
 void ops_check_breaks(void);
 void ops_end_guests(void);
+void ops_settle(void);   /* what a handler has freed is free now */
 bool ops_is_short(void); /* of address space */
 
 /* ops_crowd.c: very many small blocks. */
 void ops_do_crowd(struct fuzz_input *in);
 void ops_do_disperse(struct fuzz_input *in);
 void ops_end_crowd(void);
+bool ops_is_in_crowd(const void *p);
 
 #endif

@@ -203,6 +203,7 @@ void ops_check(void)
 		if (ops_live[i].p != NULL)
 			ops_verify(&ops_live[i], ops_live[i].usable);
 	ops_check_breaks();
+	ops_settle();
 	FUZZ_MUST(os_heap_check() == 0, "os_heap_check()");
 	FUZZ_MUST(os_stats(&s) == 0, "os_stats()");
 	FUZZ_MUST(s.heap_used_blocks + s.mapped_blocks + s.slab_used_blocks ==

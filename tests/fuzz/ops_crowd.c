@@ -68,6 +68,14 @@ void ops_do_disperse(struct fuzz_input *in)
 		ops_leave_crowd(i);
 }
 
+bool ops_is_in_crowd(const void *p)
+{
+	for (unsigned int i = 0; i < OPS_CROWD; i++)
+		if (ops_crowd[i] == p)
+			return true;
+	return false;
+}
+
 void ops_end_crowd(void)
 {
 	for (unsigned int i = 0; i < OPS_CROWD; i++)

@@ -111,7 +111,7 @@ void ops_do_misuse(struct fuzz_input *in)
 	unsigned int which = fuzz_byte(in) % 6;
 	void *p = ops_bad_pointer(in);
 
-	if (p == NULL || ops_is_live(p))
+	if (p == NULL || ops_is_live(p) || ops_is_in_crowd(p))
 		return;
 	isolated_misuse(calls[which].fn, p, calls[which].call, ops_check);
 }

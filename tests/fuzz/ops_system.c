@@ -25,7 +25,8 @@
 
 enum {
 	OPS_BREAKS = 8, /* times that the break is moved */
-	OPS_GUESTS = 16
+	OPS_GUESTS = 16,
+	OPS_SLOW = 33 << 20 /* for no list of slots */
 };
 
 /* --- failures --- */
@@ -141,6 +142,7 @@ static struct ops_guest {
 } ops_guests[OPS_GUESTS];
 
 static unsigned char ops_handler_bytes[3];
+static bool ops_handled;
 
 static void ops_leave_guest(struct ops_guest *g)
 {
@@ -186,7 +188,17 @@ static void ops_handler(void)
 	if (b != busy)
 		ops_release(b, false);
 	ops_busy = busy;
+	ops_handled = true;
 	errno = err;
+}
+
+/* It waits for a call that takes the slow path, as this one does. */
+void ops_settle(void)
+{
+	if (!ops_handled)
+		return;
+	ops_handled = false;
+	os_free(os_malloc(OPS_SLOW));
 }
 
 /* One comes at some system call of the library. */
