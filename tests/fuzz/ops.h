@@ -100,6 +100,7 @@ bool ops_is_short(void); /* of address space */
 void ops_do_crowd(struct fuzz_input *in);
 void ops_do_disperse(struct fuzz_input *in);
 void ops_end_crowd(void);
+bool ops_is_crowded(void);
 bool ops_is_in_crowd(const void *p);
 
 #endif

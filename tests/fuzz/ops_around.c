@@ -191,7 +191,7 @@ void ops_do_option(struct fuzz_input *in)
 	if (which < 3) {
 		ops_set(plain[which], (int)(value % 16) + 1);
 	} else if (which == 3) {
-		ops_set(OS_M_CHECK, (int)(value % 20));
+		ops_set(OS_M_CHECK, ops_is_crowded() ? 0 : (int)(value % 20));
 	} else if (which == 4) {
 		ops_set(OS_M_SITES, (int)(value % 2));
 	} else if (which == 5) {

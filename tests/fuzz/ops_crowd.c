@@ -17,6 +17,8 @@ enum {
 
 static unsigned int *ops_crowd[OPS_CROWD]; /* points to its number */
 
+static unsigned int ops_crowd_count;
+
 static void ops_leave_crowd(unsigned int i)
 {
 	unsigned int *p = ops_crowd[i];
@@ -26,6 +28,7 @@ static void ops_leave_crowd(unsigned int i)
 	FUZZ_MUST(*p == i, "block %u is %u", i, *p);
 	ops_crowd[i] = NULL;
 	ops_count_others(-1);
+	ops_crowd_count--;
 	os_free(p);
 }
 
@@ -38,15 +41,22 @@ static bool ops_join_crowd(unsigned int i, size_t size)
 	*p = i;
 	ops_crowd[i] = p;
 	ops_count_others(1);
+	ops_crowd_count++;
 	return true;
 }
 
-/* Some come, all of about one size. */
+bool ops_is_crowded(void)
+{
+	return ops_crowd_count != 0;
+}
+
+/* Some come, all of about one size. To look at them all the time is slow. */
 void ops_do_crowd(struct fuzz_input *in)
 {
 	unsigned int count = (fuzz_byte(in) + 1) * OPS_CROWD_STEP;
 	size_t size = fuzz_bytes(in, 2) % 4096 + sizeof(int), bytes = 0;
 
+	ops_set(OS_M_CHECK, 0);
 	for (unsigned int i = 0; i < OPS_CROWD && count > 0; i++) {
 		size_t n = size + i % 64;
 
