@@ -261,7 +261,7 @@ static void (*const ops_calls[])(struct fuzz_input *in) = {
 	ops_do_break,        ops_do_print,      ops_do_overwrite,
 	ops_do_reallocarray, ops_do_memalign,   ops_do_strdup,
 	ops_do_limit,        ops_do_interrupt,  ops_do_crowd,
-	ops_do_disperse,
+	ops_do_disperse,     ops_do_lower,
 };
 
 void ops_step(struct fuzz_input *in)

@@ -57,6 +57,19 @@ void ops_release(struct ops_block *b, bool sized);
 /* Every so many of the blocks, from either end. */
 void ops_free_many(unsigned int start, unsigned int step);
 
+/*
+ * Nothing from low to end is there any more. A block that is cut in two keeps
+ * what is left, if that is a block (see osmem_heap_cut).
+ */
+void ops_lose(char *low, char *end);
+
+/* Whether a block that starts at p, below end, is lost with all from low on. */
+static inline bool ops_is_lost(void *p, char *low, char *end)
+{
+	return (uintptr_t)p < (uintptr_t)end &&
+	       (uintptr_t)p + OSMEM_CONF_ALIGNMENT > (uintptr_t)low;
+}
+
 /* So many blocks come or go that are not in the table. */
 void ops_count_others(int by);
 
@@ -90,6 +103,7 @@ void ops_do_rule(struct fuzz_input *in);
 void ops_do_faults(struct fuzz_input *in);
 void ops_do_limit(struct fuzz_input *in);
 void ops_do_break(struct fuzz_input *in);
+void ops_do_lower(struct fuzz_input *in);
 void ops_do_interrupt(struct fuzz_input *in);
 void ops_check_breaks(void);
 void ops_end_guests(void);
@@ -100,6 +114,7 @@ bool ops_is_short(void); /* of address space */
 void ops_do_crowd(struct fuzz_input *in);
 void ops_do_disperse(struct fuzz_input *in);
 void ops_end_crowd(void);
+void ops_lose_crowd(char *low, char *end);
 bool ops_is_crowded(void);
 bool ops_is_in_crowd(const void *p);
 

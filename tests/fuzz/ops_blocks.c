@@ -176,6 +176,28 @@ void ops_count_others(int by)
 	ops_count += (unsigned int)by;
 }
 
+void ops_lose(char *low, char *end)
+{
+	for (unsigned int i = 0; i < OPS_LIVE; i++) {
+		struct ops_block *b = &ops_live[i];
+		size_t left = (size_t)((unsigned char *)low - b->p);
+
+		if (b->p == NULL || (char *)b->p >= end ||
+		    (char *)b->p + b->usable <= low)
+			continue;
+		if (ops_is_lost(b->p, low, end)) {
+			ops_forget(b);
+			continue;
+		}
+		left -= left % OSMEM_CONF_ALIGNMENT;
+		ops_bytes -= b->usable - left;
+		b->usable = left;
+		if (b->size > left)
+			b->size = left;
+		ops_fill(b);
+	}
+}
+
 void ops_free_many(unsigned int start, unsigned int step)
 {
 	for (unsigned int i = 0; i < OPS_LIVE; i += step % 16 + 1)

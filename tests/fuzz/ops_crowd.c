@@ -78,6 +78,18 @@ void ops_do_disperse(struct fuzz_input *in)
 		ops_leave_crowd(i);
 }
 
+void ops_lose_crowd(char *low, char *end)
+{
+	for (unsigned int i = 0; i < OPS_CROWD; i++) {
+		if (ops_crowd[i] == NULL ||
+		    !ops_is_lost(ops_crowd[i], low, end))
+			continue;
+		ops_crowd[i] = NULL;
+		ops_count_others(-1);
+		ops_crowd_count--;
+	}
+}
+
 bool ops_is_in_crowd(const void *p)
 {
 	for (unsigned int i = 0; i < OPS_CROWD; i++)

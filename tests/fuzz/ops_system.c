@@ -8,6 +8,7 @@
 #include "../faults.h"
 #include "nested.h"
 #include "ops.h"
+#include "stretch.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -123,6 +124,22 @@ void ops_do_break(struct fuzz_input *in)
 	*b = (struct ops_break){p, size};
 	memset(p, 0xb5, size);
 	ops_break_count++;
+}
+
+/* Somebody moves it down, who has not moved it up: our blocks are gone. */
+void ops_do_lower(struct fuzz_input *in)
+{
+	size_t by = fuzz_bytes(in, 2) * 8;
+	char *end = sbrk(0);
+	struct osmem_stretch s;
+
+	if (end != osmem_stretch.break_end || !osmem_stretch_find(end - 1, &s))
+		return;
+	if (by > (size_t)(end - s.start))
+		by = (size_t)(end - s.start);
+	ops_lose(end - by, end);
+	ops_lose_crowd(end - by, end);
+	FUZZ_MUST(sbrk(-(intptr_t)by) == end, "no break");
 }
 
 void ops_check_breaks(void)
