@@ -13,6 +13,7 @@
 #include "print.h"
 #include "stretch.h"
 #include "sys.h"
+#include "watch.h"
 
 /* --- what a pointer is --- */
 
@@ -259,6 +260,8 @@ static bool heap_truncate(struct block_meta *b, const char *brk)
 			b->status);
 	if (b->status == OSMEM_FREE)
 		osmem_index_insert(&osmem_heap.fresh, osmem_heap_place_key(b));
+	else if (osmem_watch_is_on())
+		osmem_watch_cut(osmem_block_payload(b), b->size);
 	return true;
 }
 
@@ -299,6 +302,8 @@ void osmem_heap_cut(char *brk, char *end)
 	if (b != NULL && (char *)b < brk && heap_truncate(b, brk))
 		last = b;
 	keep = last != NULL ? osmem_block_end(last) : brk;
+	if (osmem_watch_is_on())
+		osmem_watch_lose(keep, (size_t)(end - keep));
 	heap_forget_ready(keep, end);
 	heap_forget_keys(&osmem_heap.fresh, keep, end);
 	heap_forget_keys(&osmem_heap.swollen, keep, end);

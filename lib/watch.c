@@ -92,6 +92,23 @@ void osmem_watch_free(void *p, size_t room, bool unmap)
 		watch_close(p, room);
 }
 
+void osmem_watch_cut(void *p, size_t room)
+{
+	size_t size = room > OSMEM_WATCH_GAP ? room - OSMEM_WATCH_GAP : 0;
+
+	watch_open(p, room);
+	(void)VALGRIND_MAKE_MEM_DEFINED(watch_note(p, room), sizeof(size));
+	memcpy(watch_note(p, room), &size, sizeof(size));
+	(void)VALGRIND_MAKE_MEM_NOACCESS((char *)p + size, room - size);
+	watch_close((char *)p + size, room - size);
+}
+
+/* Somebody else may get it, who knows nothing of us. */
+void osmem_watch_lose(void *p, size_t size)
+{
+	watch_open(p, size);
+}
+
 void osmem_watch_take(void *p, size_t size)
 {
 	watch_open(p, size);

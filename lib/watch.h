@@ -26,6 +26,12 @@ OSMEM_FN bool osmem_watch_exists(void);
 OSMEM_FN void osmem_watch_alloc(void *p, size_t room, size_t size, bool zero);
 OSMEM_FN void osmem_watch_free(void *p, size_t room, bool unmap);
 
+/* A block lost its end, and with it the note: what is left serves it. */
+OSMEM_FN void osmem_watch_cut(void *p, size_t room);
+
+/* Memory that is not ours any more. */
+OSMEM_FN void osmem_watch_lose(void *p, size_t size);
+
 /* What was asked for. */
 OSMEM_FN size_t osmem_watch_size(void *p, size_t room);
 
