@@ -189,11 +189,13 @@ void ops_lose(char *low, char *end)
 			ops_forget(b);
 			continue;
 		}
-		left -= left % OSMEM_CONF_ALIGNMENT;
-		ops_bytes -= b->usable - left;
-		b->usable = left;
-		if (b->size > left)
-			b->size = left;
+		ops_bytes -= b->usable;
+		b->usable = os_malloc_usable_size(b->p);
+		ops_bytes += b->usable;
+		FUZZ_MUST(b->usable <= left, "%zu of %zu bytes", b->usable,
+			  left);
+		if (b->size > b->usable)
+			b->size = b->usable;
 		ops_fill(b);
 	}
 }

@@ -19,6 +19,13 @@ static unsigned int *ops_crowd[OPS_CROWD]; /* points to its number */
 
 static unsigned int ops_crowd_count;
 
+static void ops_drop_crowd(unsigned int i)
+{
+	ops_crowd[i] = NULL;
+	ops_count_others(-1);
+	ops_crowd_count--;
+}
+
 static void ops_leave_crowd(unsigned int i)
 {
 	unsigned int *p = ops_crowd[i];
@@ -26,9 +33,7 @@ static void ops_leave_crowd(unsigned int i)
 	if (p == NULL)
 		return;
 	FUZZ_MUST(*p == i, "block %u is %u", i, *p);
-	ops_crowd[i] = NULL;
-	ops_count_others(-1);
-	ops_crowd_count--;
+	ops_drop_crowd(i);
 	os_free(p);
 }
 
@@ -78,15 +83,20 @@ void ops_do_disperse(struct fuzz_input *in)
 		ops_leave_crowd(i);
 }
 
+/* One that is cut in two may have no room for its number. */
 void ops_lose_crowd(char *low, char *end)
 {
 	for (unsigned int i = 0; i < OPS_CROWD; i++) {
-		if (ops_crowd[i] == NULL ||
-		    !ops_is_lost(ops_crowd[i], low, end))
+		unsigned int *p = ops_crowd[i];
+
+		if (p == NULL || (char *)p >= end)
 			continue;
-		ops_crowd[i] = NULL;
-		ops_count_others(-1);
-		ops_crowd_count--;
+		if (ops_is_lost(p, low, end)) {
+			ops_drop_crowd(i);
+		} else if (os_malloc_usable_size(p) < sizeof(*p)) {
+			ops_drop_crowd(i);
+			os_free(p);
+		}
 	}
 }
 

@@ -137,9 +137,9 @@ void ops_do_lower(struct fuzz_input *in)
 		return;
 	if (by > (size_t)(end - s.start))
 		by = (size_t)(end - s.start);
+	FUZZ_MUST(sbrk(-(intptr_t)by) == end, "no break");
 	ops_lose(end - by, end);
 	ops_lose_crowd(end - by, end);
-	FUZZ_MUST(sbrk(-(intptr_t)by) == end, "no break");
 }
 
 void ops_check_breaks(void)
