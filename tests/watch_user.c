@@ -6,6 +6,7 @@
 #include <osmem.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 static volatile char sink;
 
@@ -37,6 +38,23 @@ static void hardened(void)
 	if (os_mallopt(OS_M_MODE, OS_MODE_FAST) &&
 	    os_mallopt(OS_M_HARDEN, 1))
 		clean();
+}
+
+/* The break: somebody moves it down into p, and up again. */
+static void lowered(void)
+{
+	char *p = os_malloc(2000);
+	char *q = os_malloc(2000);
+	char *end = sbrk(0);
+	intptr_t by = end - (p + 1000);
+
+	os_free(q);
+	if (p > end || by > 1 << 20) /* not at the break */
+		return;
+	sbrk(-by);
+	memset(p, 1, os_malloc_usable_size(p));
+	memset(sbrk(by), 1, (size_t)by);
+	os_free(p);
 }
 
 static void after_free(void)
@@ -94,6 +112,8 @@ int main(int argc, char **argv)
 		clean();
 	else if (strcmp(what, "hardened") == 0)
 		hardened();
+	else if (strcmp(what, "lowered") == 0)
+		lowered();
 	else if (strcmp(what, "after-free") == 0)
 		after_free();
 	else if (strcmp(what, "overflow") == 0)
