@@ -123,7 +123,8 @@ static int heap_fault(bool broken, const struct block_meta *b,
 {
 	if (broken)
 		osmem_print(2, "%s: heap check: block %p: %s\n", OSMEM_NAME,
-			    (const void *)((const char *)b + OSMEM_META), what);
+			    b == NULL ? NULL : (const char *)b + OSMEM_META,
+			    what);
 	return broken;
 }
 
@@ -301,7 +302,11 @@ void osmem_heap_cut(char *brk, char *end)
 	}
 	if (b != NULL && (char *)b < brk && heap_truncate(b, brk))
 		last = b;
-	keep = last != NULL ? osmem_block_end(last) : brk;
+	keep = brk;
+	if (last != NULL)
+		keep = osmem_block_end(last);
+	else if (osmem_heap.first != NULL && (char *)osmem_heap.first < brk)
+		keep = (char *)osmem_heap.first;
 	if (osmem_watch_is_on())
 		osmem_watch_lose(keep, (size_t)(end - keep));
 	heap_forget_ready(keep, end);

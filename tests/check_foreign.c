@@ -254,44 +254,40 @@ static void into_a_live_tail(void *by)
 	look_around();
 }
 
-static void down(void (*fn)(void *by))
+static void each(void (*fn)(void *by), intptr_t *by, size_t count)
 {
-	static intptr_t amounts[] = {1,     8,     32,    33,    100,
-				     4095,  4096,  4097,  10000, 30000,
-				     40000, 50001, 65536, 70000};
 	struct child child;
 	size_t i;
 
-	for (i = 0; i < sizeof(amounts) / sizeof(amounts[0]); i++) {
-		child_run(&child, fn, &amounts[i]);
+	for (i = 0; i < count; i++) {
+		child_run(&child, fn, &by[i]);
 		if (child_succeeded(&child))
 			continue;
-		dprintf(STDERR_FILENO, "down by %zd:\n", amounts[i]);
+		dprintf(STDERR_FILENO, "by %zd:\n", by[i]);
 		child_show(&child);
 		MUST(!"a child that succeeds");
 	}
 }
 
+static void down(void (*fn)(void *by))
+{
+	static intptr_t amounts[] = {1,     8,     32,    33,    100,
+				     4095,  4096,  4097,  10000, 30000,
+				     40000, 50001, 65536, 70000};
+
+	each(fn, amounts, sizeof(amounts) / sizeof(amounts[0]));
+}
+
 START_TEST(down_into_free_space)
 {
 	down(into_free_space);
-}
-END_TEST
-
-START_TEST(down_into_free_blocks)
-{
 	down(into_free_blocks);
 }
 END_TEST
 
-START_TEST(down_then_resize)
+START_TEST(down_then_resize_or_free)
 {
 	down(then_resize);
-}
-END_TEST
-
-START_TEST(down_then_free)
-{
 	down(then_free);
 }
 END_TEST
@@ -326,17 +322,27 @@ static void to_a_boundary(void *back)
 START_TEST(down_to_a_boundary)
 {
 	static intptr_t backs[] = {0, -8, -16, -24, -32, 8};
-	struct child child;
-	size_t i;
 
-	for (i = 0; i < sizeof(backs) / sizeof(backs[0]); i++) {
-		child_run(&child, to_a_boundary, &backs[i]);
-		if (child_succeeded(&child))
-			continue;
-		dprintf(STDERR_FILENO, "boundary %zd:\n", backs[i]);
-		child_show(&child);
-		MUST(!"a child that succeeds");
-	}
+	each(to_a_boundary, backs, sizeof(backs) / sizeof(backs[0]));
+}
+END_TEST
+
+/* Of the first block there is less left than a block needs. */
+static void to_the_start(void *left)
+{
+	char *first = (char *)filled(1000, 1) - 32;
+
+	move_break(first + *(intptr_t *)left - (char *)sbrk(0));
+	MUST_EQ(os_heap_check(), 0);
+	MUST_EQ(stats_now().heap_bytes, 0);
+	look_around();
+}
+
+START_TEST(down_to_the_start)
+{
+	static intptr_t lefts[] = {0, 1, 8, 32, 39};
+
+	each(to_the_start, lefts, sizeof(lefts) / sizeof(lefts[0]));
 }
 END_TEST
 
@@ -585,11 +591,10 @@ int main(void)
 	tcase_add_test(tcase, forwards_before_the_first);
 	tcase_add_test(tcase, back_to_where_it_was);
 	tcase_add_test(tcase, down_into_free_space);
-	tcase_add_test(tcase, down_into_free_blocks);
-	tcase_add_test(tcase, down_then_resize);
-	tcase_add_test(tcase, down_then_free);
+	tcase_add_test(tcase, down_then_resize_or_free);
 	tcase_add_test(tcase, down_into_a_live_tail);
 	tcase_add_test(tcase, down_to_a_boundary);
+	tcase_add_test(tcase, down_to_the_start);
 	tcase_add_test(tcase, between_any_two_operations);
 	tcase_add_test(tcase, beside_a_thread_in_malloc);
 	tcase_add_test(tcase, the_break_is_left_when_threads_come);
