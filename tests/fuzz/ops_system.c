@@ -126,7 +126,10 @@ void ops_do_break(struct fuzz_input *in)
 	ops_break_count++;
 }
 
-/* Somebody moves it down, who has not moved it up: our blocks are gone. */
+/*
+ * Somebody moves it down, who has not moved it up: our blocks are gone. Before
+ * it moves up again the library has to look, or it takes their bytes for ours.
+ */
 void ops_do_lower(struct fuzz_input *in)
 {
 	size_t by = fuzz_bytes(in, 2) * 8;
@@ -140,6 +143,7 @@ void ops_do_lower(struct fuzz_input *in)
 	FUZZ_MUST(sbrk(-(intptr_t)by) == end, "no break");
 	ops_lose(end - by, end);
 	ops_lose_crowd(end - by, end);
+	FUZZ_MUST(os_heap_check() == 0, "os_heap_check()");
 }
 
 void ops_check_breaks(void)
