@@ -165,12 +165,17 @@ static struct ops_guest {
 static unsigned char ops_handler_bytes[3];
 static bool ops_handled;
 
+static unsigned char ops_guest_byte(const struct ops_guest *g, size_t i)
+{
+	return (unsigned char)((size_t)(g - ops_guests) * 17 + i * 5);
+}
+
 static void ops_leave_guest(struct ops_guest *g)
 {
 	if (g->p == NULL)
 		return;
 	for (size_t i = 0; i < g->size; i++)
-		FUZZ_MUST(g->p[i] == (unsigned char)(i * 5), "byte %zu", i);
+		FUZZ_MUST(g->p[i] == ops_guest_byte(g, i), "byte %zu", i);
 	os_free(g->p);
 	g->p = NULL;
 }
@@ -193,7 +198,7 @@ static void ops_enter_guest(struct ops_guest *g, size_t n)
 	*g = (struct ops_guest){p, os_malloc_usable_size(p)};
 	FUZZ_MUST(g->size >= n, "%zu of %zu bytes", g->size, n);
 	for (size_t i = 0; i < g->size; i++)
-		p[i] = (unsigned char)(i * 5);
+		p[i] = ops_guest_byte(g, i);
 }
 
 static void ops_handler(void)
