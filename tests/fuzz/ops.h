@@ -45,6 +45,9 @@ bool ops_is_refused(const void *p, size_t n);
 /* Enters a new block; what is too large for our bounds goes at once. */
 void ops_take(struct ops_block *b, void *p, size_t n, size_t alignment);
 
+/* Remembers a pointer that was freed. */
+void ops_remember(void *p);
+
 /* The block is gone from the table, however. */
 void ops_forget(struct ops_block *b);
 
@@ -107,6 +110,7 @@ void ops_do_lower(struct fuzz_input *in);
 void ops_do_interrupt(struct fuzz_input *in);
 void ops_check_breaks(void);
 void ops_end_guests(void);
+bool ops_is_guest(const void *p);
 void ops_settle(void);   /* what a handler has freed is free now */
 bool ops_is_short(void); /* of address space */
 

@@ -114,9 +114,14 @@ static void ops_enter(struct ops_block *b, void *p, size_t n, size_t alignment)
 	ops_bytes += b->usable;
 }
 
+void ops_remember(void *p)
+{
+	ops_freed[ops_freed_count++ % OPS_FREED] = p;
+}
+
 void ops_forget(struct ops_block *b)
 {
-	ops_freed[ops_freed_count++ % OPS_FREED] = b->p;
+	ops_remember(b->p);
 	ops_count--;
 	ops_bytes -= b->usable;
 	b->p = NULL;

@@ -12,7 +12,12 @@
 #include <errno.h>
 #include <osmem.h>
 
-enum { OPS_MISUSE_WILD = 5 }; /* see ops_wild() */
+enum {
+	OPS_MISUSE_WILD = 5,       /* see ops_wild() */
+	OPS_MISUSE_LATE = 16 << 20 /* more than a class has free slots */
+};
+
+static void *volatile ops_misuse_lost;
 
 /* Hidden from the compiler, which knows what a free does. */
 static void (*volatile ops_free)(void *p) = os_free;
@@ -111,7 +116,8 @@ void ops_do_misuse(struct fuzz_input *in)
 	unsigned int which = fuzz_byte(in) % 6;
 	void *p = ops_bad_pointer(in);
 
-	if (p == NULL || ops_is_live(p) || ops_is_in_crowd(p))
+	if (p == NULL || ops_is_live(p) || ops_is_in_crowd(p) ||
+	    ops_is_guest(p))
 		return;
 	isolated_misuse(calls[which].fn, p, calls[which].call, ops_check);
 }
@@ -145,10 +151,25 @@ static int ops_overrun(void *p)
 	return 0;
 }
 
+/* Found out when the slot is used again: when others have waited behind it. */
+static int ops_write_late(void *p)
+{
+	size_t size = os_malloc_usable_size(p), all = 0;
+
+	ops_free(p);
+	((unsigned char *)p)[ops_wrong % size] = (unsigned char)(ops_wrong | 1);
+	for (; all < OPS_MISUSE_LATE; all += size + 16) {
+		ops_misuse_lost = os_malloc(size);
+		ops_free(ops_misuse_lost);
+		ops_misuse_lost = os_malloc(size);
+	}
+	return ops_may_fail;
+}
+
 void ops_do_overwrite(struct fuzz_input *in)
 {
 	const struct ops_block *b = ops_block(in);
-	unsigned int how = fuzz_byte(in) % 2;
+	unsigned int how = fuzz_byte(in) % 3;
 	size_t more = fuzz_byte(in);
 
 	if (b->p == NULL)
@@ -161,6 +182,7 @@ void ops_do_overwrite(struct fuzz_input *in)
 	else if (ops_mode == OS_MODE_EXACT)
 		isolated_misuse(ops_broken_header, b->p, "", NULL);
 	else if (osmem_hard_locate_small(b->p).found == OSMEM_FOUND_LIVE)
-		isolated_misuse(ops_overrun, b->p, "", NULL);
+		isolated_misuse(how == 1 ? ops_overrun : ops_write_late, b->p,
+				"", NULL);
 	ops_busy = NULL;
 }

@@ -177,7 +177,16 @@ static void ops_leave_guest(struct ops_guest *g)
 	for (size_t i = 0; i < g->size; i++)
 		FUZZ_MUST(g->p[i] == ops_guest_byte(g, i), "byte %zu", i);
 	os_free(g->p);
+	ops_remember(g->p);
 	g->p = NULL;
+}
+
+bool ops_is_guest(const void *p)
+{
+	for (unsigned int i = 0; i < OPS_GUESTS; i++)
+		if (ops_guests[i].p == p)
+			return true;
+	return false;
 }
 
 void ops_end_guests(void)
