@@ -14,6 +14,7 @@
 
 enum {
 	OPS_MISUSE_WILD = 5,       /* see ops_wild() */
+	OPS_MISUSE_META = 32,      /* bytes of a header */
 	OPS_MISUSE_LATE = 16 << 20 /* more than a class has free slots */
 };
 
@@ -132,11 +133,14 @@ static int ops_wrong_size(void *p)
 	return 0;
 }
 
-/* The header is sealed; a block that was freed so is gone. */
+/* The header is sealed, but for what 32-bit machines have of padding. */
 static int ops_broken_header(void *p)
 {
-	((unsigned char *)p)[-1 - (ptrdiff_t)(ops_wrong % 32)] ^=
-		(unsigned char)(ops_wrong | 1);
+	unsigned char *header = (unsigned char *)p - OPS_MISUSE_META;
+	size_t at = sizeof(void *) == 8 ? ops_wrong % OPS_MISUSE_META
+					: 8 + ops_wrong % 8;
+
+	header[at] ^= (unsigned char)(ops_wrong | 1);
 	if (os_heap_check() != 0)
 		ops_free(p);
 	return 0;
