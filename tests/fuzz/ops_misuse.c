@@ -15,7 +15,8 @@
 enum {
 	OPS_MISUSE_WILD = 5,       /* see ops_wild() */
 	OPS_MISUSE_META = 32,      /* bytes of a header */
-	OPS_MISUSE_LATE = 16 << 20 /* more than a class has free slots */
+	OPS_MISUSE_SMALL = 512,    /* of larger slots chance takes too few */
+	OPS_MISUSE_LATE = 16 << 20 /* bytes that are asked for meanwhile */
 };
 
 static void *volatile ops_misuse_lost;
@@ -160,6 +161,8 @@ static int ops_write_late(void *p)
 {
 	size_t size = os_malloc_usable_size(p), all = 0;
 
+	if (size > OPS_MISUSE_SMALL)
+		return 1;
 	ops_free(p);
 	((unsigned char *)p)[ops_wrong % size] = (unsigned char)(ops_wrong | 1);
 	for (; all < OPS_MISUSE_LATE; all += size + 16) {
