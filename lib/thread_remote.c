@@ -60,7 +60,8 @@ uint32_t osmem_thread_drain(struct osmem_thread *t, unsigned int class,
 			osmem_thread_post(s);
 		else
 			taken += osmem_thread_take_remote(
-				t, s, true, end - taken, most - taken);
+				t, s, true, taken == 0 ? end : end - taken,
+				most - taken);
 	}
 	return taken;
 }
