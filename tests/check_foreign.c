@@ -319,14 +319,6 @@ static void to_a_boundary(void *back)
 	MUST(workload_holds(q, size, 2, size - 8));
 }
 
-START_TEST(down_to_a_boundary)
-{
-	static intptr_t backs[] = {0, -8, -16, -24, -32, 8};
-
-	each(to_a_boundary, backs, sizeof(backs) / sizeof(backs[0]));
-}
-END_TEST
-
 /* Of the first block there is less left than a block needs. */
 static void to_the_start(void *left)
 {
@@ -338,10 +330,12 @@ static void to_the_start(void *left)
 	look_around();
 }
 
-START_TEST(down_to_the_start)
+START_TEST(down_to_a_boundary)
 {
+	static intptr_t backs[] = {0, -8, -16, -24, -32, 8};
 	static intptr_t lefts[] = {0, 1, 8, 32, 39};
 
+	each(to_a_boundary, backs, sizeof(backs) / sizeof(backs[0]));
 	each(to_the_start, lefts, sizeof(lefts) / sizeof(lefts[0]));
 }
 END_TEST
@@ -594,7 +588,6 @@ int main(void)
 	tcase_add_test(tcase, down_then_resize_or_free);
 	tcase_add_test(tcase, down_into_a_live_tail);
 	tcase_add_test(tcase, down_to_a_boundary);
-	tcase_add_test(tcase, down_to_the_start);
 	tcase_add_test(tcase, between_any_two_operations);
 	tcase_add_test(tcase, beside_a_thread_in_malloc);
 	tcase_add_test(tcase, the_break_is_left_when_threads_come);
