@@ -14,6 +14,7 @@
 
 enum {
 	OPS_MISUSE_WILD = 5,       /* see ops_wild() */
+	OPS_MISUSE_CANARY = 8,     /* behind a hardened block */
 	OPS_MISUSE_META = 32,      /* bytes of a header */
 	OPS_MISUSE_SMALL = 512,    /* of larger slots chance takes too few */
 	OPS_MISUSE_LATE = 16 << 20 /* bytes that are asked for meanwhile */
@@ -161,16 +162,18 @@ static int ops_write_late(void *p)
 {
 	size_t size = os_malloc_usable_size(p), all = 0;
 
-	if (size > OPS_MISUSE_SMALL)
-		return 1;
 	ops_free(p);
 	((unsigned char *)p)[ops_wrong % size] = (unsigned char)(ops_wrong | 1);
+	/* An aligned block's slot, or one that has shrunk, is larger. */
+	size = osmem_hard_locate_small(p).slot_size - OPS_MISUSE_CANARY;
+	if (size > OPS_MISUSE_SMALL || ops_may_fail)
+		isolated_leave();
 	for (; all < OPS_MISUSE_LATE; all += size + 16) {
 		ops_misuse_lost = os_malloc(size);
 		ops_free(ops_misuse_lost);
 		ops_misuse_lost = os_malloc(size);
 	}
-	return ops_may_fail;
+	return 0;
 }
 
 void ops_do_overwrite(struct fuzz_input *in)
