@@ -57,6 +57,7 @@ struct osmem_thread {
 	size_t most;		    /* that it was, if that was much */
 	ptrdiff_t idle;             /* bytes of pages without a slot in use */
 	ptrdiff_t told;             /* of these, to the region */
+	uint32_t harvests;          /* by others */
 	_Atomic(struct osmem_slab *) posted[OSMEM_CLASSES];
 	struct osmem_thread *next;      /* of all that were ever made */
 	struct osmem_thread *next_free; /* among those without a thread */

@@ -14,6 +14,9 @@
 
 OSMEM_VAR_DEFINED struct osmem_slab osmem_thread_closed;
 
+/* Of so many harvests one is of all classes. */
+enum { THREAD_HARVESTS = 8 };
+
 /*
  * The slab's posted bit is ours: it stands on no stack. The owner may end
  * meanwhile; what it leaves is collected by who adopts it.
@@ -77,6 +80,18 @@ void osmem_thread_look(struct osmem_thread *t)
 }
 
 /*
+ * In place of an owner that may be asleep. What waits in other classes is
+ * little, but of many: it is looked at now and then.
+ */
+static void thread_look_for(struct osmem_thread *t, unsigned int class)
+{
+	if (++t->harvests % THREAD_HARVESTS == 0)
+		osmem_thread_look(t);
+	else
+		osmem_thread_drain(t, class, false, NULL, 0);
+}
+
+/*
  * Much of somebody's slab has come back, and its owner may be asleep for good:
  * who freed the last of it does what the owner would do. It may have gone, and
  * come again as another, since we freed: then this is done for nothing.
@@ -91,7 +106,7 @@ void osmem_thread_harvest(struct osmem_slab *s)
 	if (t != NULL) {
 		osmem_thread_enter(t);
 		if (osmem_slab_owner(s) == t) {
-			osmem_thread_drain(t, s->class, false, NULL, 0);
+			thread_look_for(t, s->class);
 			/* It is in no stack if it was adopted meanwhile. */
 			if (osmem_slab_owner(s) == t)
 				osmem_thread_take_remote(t, s, false, NULL, 0);

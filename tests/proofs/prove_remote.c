@@ -39,6 +39,7 @@
  * fault: thread_slabs.c s/return count < most ? count : most/return count/
  * all: slab_remote.h s|size >= part . SLAB_UNSEEN|size >= unseen; 0|
  * all: thread_remote.c s/= 0; class < OSMEM_CLASSES/= only; class == only/
+ * all: thread_remote.c s/..t->harvests % THREAD_HARVESTS == 0/0/
  * all: thread_life.c s/= 0; class < OSMEM_CLASSES/= only; class == only/
  * all: thread_slabs.c s/= 0; class < OSMEM_CLASSES/= only; class == only/
  * threads: interleave.c
