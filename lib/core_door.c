@@ -149,8 +149,14 @@ static __attribute__((noinline)) void door_free(const char *call, void *ptr)
 /* The usual free that comes here: another thread has allocated the block. */
 void osmem_core_free(const char *call, void *ptr)
 {
-	if (unlikely(!osmem_thread_free_remote(ptr)))
+	int freed = osmem_thread_free_remote(ptr);
+
+	if (likely(freed == 1))
+		return;
+	if (freed == 0)
 		door_free(call, ptr);
+	else
+		door_end();
 }
 
 void osmem_core_free_sized(const char *call, void *ptr, size_t alignment,

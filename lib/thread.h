@@ -183,10 +183,11 @@ OSMEM_FN bool osmem_thread_release(struct osmem_slab *s, void *ptr);
 
 /*
  * The same where nothing is known of the pointer, if it is a live slot of
- * another thread's slab that is whole. False otherwise, and on a slow path:
- * nothing was done. No lock.
+ * another thread's slab that is whole. 0 otherwise, and on a slow path: nothing
+ * was done. More than 1: it was, on a slow path, which the caller is to end. No
+ * lock.
  */
-OSMEM_FN bool osmem_thread_free_remote(void *ptr);
+OSMEM_FN int osmem_thread_free_remote(void *ptr);
 
 /*
  * Gives back what slabs do not need; all: this thread's bins first, and what

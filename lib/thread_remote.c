@@ -181,19 +181,18 @@ bool osmem_thread_release_remote(struct osmem_slab *s, void *ptr)
 }
 
 /* The slow path begins where there is a duty: the free itself takes no lock. */
-static __attribute__((noinline)) bool thread_end_remote(struct osmem_slab *s,
-							unsigned int class,
-							int duty)
+static __attribute__((noinline)) int thread_begin_duty(struct osmem_slab *s,
+						       unsigned int class,
+						       int duty)
 {
 	if (duty & OSMEM_SLAB_REPORT)
-		return false;
+		return 0;
 	osmem_thread_begin();
 	thread_do_duty(s, class, duty);
-	osmem_thread_end();
-	return true;
+	return 2;
 }
 
-bool osmem_thread_free_remote(void *ptr)
+int osmem_thread_free_remote(void *ptr)
 {
 	struct osmem_slab *s = osmem_slab_or_nobody(ptr);
 	unsigned int class;
@@ -202,13 +201,13 @@ bool osmem_thread_free_remote(void *ptr)
 	int duty;
 
 	if (unlikely(osmem_thread_self == &osmem_thread_busy))
-		return false;
+		return 0;
 	owner = atomic_load_explicit(&s->owner, memory_order_relaxed);
 	if (owner == 0 || owner == (uintptr_t)osmem_thread_mine ||
 	    (owner & OSMEM_SLAB_TORN) != 0 ||
 	    !osmem_slab_find(s, ptr, &index) || osmem_slab_is_marked(ptr))
-		return false;
+		return 0;
 	class = s->class;
 	duty = osmem_slab_free_remote(s, ptr, index);
-	return likely(duty == 0) || thread_end_remote(s, class, duty);
+	return likely(duty == 0) ? 1 : thread_begin_duty(s, class, duty);
 }
