@@ -149,11 +149,11 @@ static __attribute__((noinline)) void door_free(const char *call, void *ptr)
 /* The usual free that comes here: another thread has allocated the block. */
 void osmem_core_free(const char *call, void *ptr)
 {
-	int freed = osmem_thread_free_remote(ptr);
+	enum osmem_freed freed = osmem_thread_free_remote(ptr);
 
-	if (likely(freed == 1))
+	if (likely(freed == OSMEM_FREED))
 		return;
-	if (freed == 0)
+	if (freed == OSMEM_FREED_NOT)
 		door_free(call, ptr);
 	else
 		door_end();

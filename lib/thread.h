@@ -183,11 +183,12 @@ OSMEM_FN bool osmem_thread_release(struct osmem_slab *s, void *ptr);
 
 /*
  * The same where nothing is known of the pointer, if it is a live slot of
- * another thread's slab that is whole. 0 otherwise, and on a slow path: nothing
- * was done. More than 1: it was, on a slow path, which the caller is to end. No
+ * another thread's slab that is whole. NOT otherwise, and on a slow path:
+ * nothing was done. SLOWLY: a slow path has begun, for the caller to end. No
  * lock.
  */
-OSMEM_FN int osmem_thread_free_remote(void *ptr);
+enum osmem_freed { OSMEM_FREED_NOT, OSMEM_FREED, OSMEM_FREED_SLOWLY };
+OSMEM_FN enum osmem_freed osmem_thread_free_remote(void *ptr);
 
 /*
  * Gives back what slabs do not need; all: this thread's bins first, and what

@@ -19,13 +19,15 @@ enum { THREAD_HARVESTS = 8 };
 
 /*
  * The slab's posted bit is ours: it stands on no stack. The owner may end
- * meanwhile; what it leaves is collected by who adopts it.
+ * meanwhile; then what it leaves is collected by who adopts it, or, when the
+ * rest has come back before the bit was gone, here.
  */
 void osmem_thread_post(struct osmem_slab *s)
 {
 	struct osmem_thread *t = osmem_slab_owner(s);
 	_Atomic(struct osmem_slab *) *posted;
 	struct osmem_slab *top;
+	unsigned int pooled;
 
 	if (t != NULL) {
 		posted = &t->posted[s->class];
@@ -38,9 +40,15 @@ void osmem_thread_post(struct osmem_slab *s)
 				return;
 		}
 	}
-	/* The next who sets it writes posted_next after we have. */
+	/*
+	 * Release: the next who sets it writes posted_next after we have.
+	 * Acquire: who put it into a pool before has announced that.
+	 */
 	atomic_fetch_and_explicit(&s->remote, ~(uint32_t)OSMEM_SLAB_POSTED,
-				  memory_order_release);
+				  memory_order_acq_rel);
+	pooled = atomic_load_explicit(&s->pooled, memory_order_relaxed);
+	if (pooled != 0 && osmem_slab_is_ripe(s))
+		osmem_thread_harvest_pooled(s, pooled - 1);
 }
 
 uint32_t osmem_thread_drain(struct osmem_thread *t, unsigned int class,
@@ -153,12 +161,8 @@ static bool thread_comes_by(struct osmem_slab *s, unsigned int class)
 /* What is left to do for who has freed a slot of somebody else's. */
 static void thread_do_duty(struct osmem_slab *s, unsigned int class, int duty)
 {
-	if (duty & OSMEM_SLAB_POST) {
+	if (duty & OSMEM_SLAB_POST)
 		osmem_thread_post(s);
-		/* The rest was freed, and the owner ended, before it was. */
-		if (osmem_slab_is_ripe(s))
-			duty |= OSMEM_SLAB_HARVEST;
-	}
 	if ((duty & OSMEM_SLAB_HARVEST) ||
 	    ((duty & OSMEM_SLAB_LOOK) && !thread_comes_by(s, class))) {
 		osmem_thread_harvest(s);
@@ -181,18 +185,17 @@ bool osmem_thread_release_remote(struct osmem_slab *s, void *ptr)
 }
 
 /* The slow path begins where there is a duty: the free itself takes no lock. */
-static __attribute__((noinline)) int thread_begin_duty(struct osmem_slab *s,
-						       unsigned int class,
-						       int duty)
+static __attribute__((noinline)) enum osmem_freed
+thread_begin_duty(struct osmem_slab *s, unsigned int class, int duty)
 {
 	if (duty & OSMEM_SLAB_REPORT)
-		return 0;
+		return OSMEM_FREED_NOT;
 	osmem_thread_begin();
 	thread_do_duty(s, class, duty);
-	return 2;
+	return OSMEM_FREED_SLOWLY;
 }
 
-int osmem_thread_free_remote(void *ptr)
+enum osmem_freed osmem_thread_free_remote(void *ptr)
 {
 	struct osmem_slab *s = osmem_slab_or_nobody(ptr);
 	unsigned int class;
@@ -201,13 +204,15 @@ int osmem_thread_free_remote(void *ptr)
 	int duty;
 
 	if (unlikely(osmem_thread_self == &osmem_thread_busy))
-		return 0;
+		return OSMEM_FREED_NOT;
 	owner = atomic_load_explicit(&s->owner, memory_order_relaxed);
 	if (owner == 0 || owner == (uintptr_t)osmem_thread_mine ||
 	    (owner & OSMEM_SLAB_TORN) != 0 ||
 	    !osmem_slab_find(s, ptr, &index) || osmem_slab_is_marked(ptr))
-		return 0;
+		return OSMEM_FREED_NOT;
 	class = s->class;
 	duty = osmem_slab_free_remote(s, ptr, index);
-	return likely(duty == 0) ? 1 : thread_begin_duty(s, class, duty);
+	if (likely(duty == 0))
+		return OSMEM_FREED;
+	return thread_begin_duty(s, class, duty);
 }

@@ -16,7 +16,7 @@
  * fault: thread_remote.c s|while (top != &osmem_thread_closed)|while (1)|
  * fault: thread_remote.c s|if (atomic_compare_exchange_weak|if (store_always|
  * fault: thread_slabs.c s|if (osmem_slab_is_ripe(s))|if (0)|
- * fault: thread_remote.c s|if (osmem_slab_is_ripe(s))|if (0)|
+ * fault: thread_remote.c s|osmem_slab_is_ripe(s))|0)|
  * fault: thread_slabs.c s|relaxed) == 0;|relaxed) < 2;|
  * fault: thread_remote.c s|memory_order_release,|memory_order_relaxed,|
  * fault: thread_remote.c s|memory_order_acquire)|memory_order_relaxed)|
