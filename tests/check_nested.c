@@ -24,6 +24,7 @@
 #include <check.h>
 #include <osmem.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdint.h>
@@ -346,6 +347,76 @@ static void report_under_a_lock(void *unused)
 	trap_all(free_under_a_lock, take_class);
 }
 
+/* --- while another thread's blocks are freed --- */
+
+enum { HANDED = 40 };
+
+static char *handed[HANDED];
+static char *gift;
+static sem_t is_handed, may_end;
+
+static void *hand_over(void *unused)
+{
+	size_t i;
+
+	for (i = 0; i < HANDED; i++)
+		MUST((handed[i] = os_malloc(2000)) != NULL);
+	sem_post(&is_handed);
+	sem_wait(&may_end);
+	return unused;
+}
+
+static void free_gift(int signal, siginfo_t *info, void *context)
+{
+	(void)signal;
+	(void)info;
+	(void)context;
+	if (gift == NULL || osmem_thread_self != &osmem_thread_busy)
+		return;
+	os_free(gift);
+	gift = NULL;
+}
+
+/* What a handler frees must not wait for another kind of slow path. */
+static void free_what_others_made(void *unused)
+{
+	pthread_t thread;
+	size_t taken = 0;
+	size_t i;
+
+	(void)unused;
+	MUST(os_mallopt(OS_M_MODE, OS_MODE_FAST) == 1);
+	sem_init(&is_handed, 0, 0);
+	sem_init(&may_end, 0, 0);
+	MUST(pthread_create(&thread, NULL, hand_over, NULL) == 0);
+	sem_wait(&is_handed);
+	for (i = 0; i < HANDED; i++) {
+		gift = os_malloc(100);
+		trap_block = handed[i];
+		trap_all(free_gift, trap_free);
+		MUST_EQ(atomic_load(&osmem_nested_waiting), 0);
+		taken += gift == NULL;
+		os_free(gift);
+	}
+	MUST(taken != 0);
+	sem_post(&may_end);
+	pthread_join(thread, NULL);
+	MUST_EQ(os_heap_check(), 0);
+}
+
+START_TEST(frees_of_blocks_of_others)
+{
+	struct child child;
+
+	if (child_is_sanitized() || !OSMEM_CONF_THREADS)
+		return;
+	child_run(&child, free_what_others_made, NULL);
+	if (!child_succeeded(&child))
+		child_show(&child);
+	MUST(child_succeeded(&child));
+}
+END_TEST
+
 START_TEST(reports_by_handlers)
 {
 	struct child child;
@@ -491,6 +562,7 @@ int main(void)
 #ifdef TRAP_EXISTS
 	tcase_add_test(tcase, every_instruction);
 	tcase_add_test(tcase, the_end_of_a_thread);
+	tcase_add_test(tcase, frees_of_blocks_of_others);
 	tcase_add_test(tcase, reports_by_handlers);
 #endif
 #ifdef INTERRUPTED
