@@ -79,8 +79,7 @@ void *osmem_core_alloc(size_t size)
 	void *p;
 
 	p = unlikely(door_is_hard()) ? door_alloc_hard(size) :
-					    osmem_hot_large(size);
-
+				       osmem_hot_large(size);
 	if (likely(p != NULL))
 		return p;
 	if (unlikely(!osmem_thread_begin()))

@@ -15,8 +15,7 @@
 
 OSMEM_VAR_DEFINED struct osmem_region osmem_region;
 
-#define REGION_LARGEST \
-	((size_t)1 << (sizeof(void *) == 8 ? 40 : 27))
+#define REGION_LARGEST ((size_t)1 << (sizeof(void *) == 8 ? 40 : 27))
 #define REGION_SMALLEST ((size_t)8 << 20)
 #define REGION_STEP ((size_t)2 << 20)
 

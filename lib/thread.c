@@ -412,16 +412,17 @@ static struct osmem_slab *thread_next_slab(struct osmem_thread *t,
 static uint32_t thread_take(struct osmem_thread *t, struct osmem_slab *s,
 			    void **end, uint32_t count)
 {
-	uint32_t used = osmem_slab_in_use(s);
-	size_t idle = osmem_slab_idle(s);
 	uint32_t taken = 0;
+	uint32_t used;
+	size_t idle;
 
 	if (s->ready == 0)
-		taken = osmem_slab_collect(s, false, end, count);
+		taken = osmem_thread_take_remote(t, s, false, end, count);
 	if (taken != 0)
-		taken = taken < count ? taken : count;
-	else
-		taken = osmem_slab_take(s, end, count);
+		return taken;
+	used = osmem_slab_in_use(s);
+	idle = osmem_slab_idle(s);
+	taken = osmem_slab_take(s, end, count);
 	osmem_thread_account(t, s, used, idle);
 	if (taken == 0) {
 		osmem_thread_unlink(&t->partial[s->class], s);
