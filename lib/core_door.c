@@ -135,7 +135,7 @@ static bool door_frees(const char *call, void *ptr)
 	       door_free_nested(call, ptr);
 }
 
-static __attribute__((noinline)) void door_free(const char *call, void *ptr)
+static void door_free(const char *call, void *ptr)
 {
 	if (unlikely(door_is_hard()) && door_free_hard(call, ptr))
 		return;
@@ -145,17 +145,20 @@ static __attribute__((noinline)) void door_free(const char *call, void *ptr)
 	door_end();
 }
 
+static __attribute__((noinline)) void door_free_rest(void *ptr,
+						     const char *call,
+						     bool begun)
+{
+	if (likely(begun))
+		door_end();
+	else
+		door_free(call, ptr);
+}
+
 /* The usual free that comes here: another thread has allocated the block. */
 void osmem_core_free(const char *call, void *ptr)
 {
-	enum osmem_freed freed = osmem_thread_free_remote(ptr);
-
-	if (likely(freed == OSMEM_FREED))
-		return;
-	if (freed == OSMEM_FREED_NOT)
-		door_free(call, ptr);
-	else
-		door_end();
+	osmem_thread_free_remote(ptr, call, door_free_rest);
 }
 
 void osmem_core_free_sized(const char *call, void *ptr, size_t alignment,

@@ -41,8 +41,7 @@ static inline bool osmem_region_holds(const void *p)
 	size_t limit = atomic_load_explicit(&osmem_region.limit,
 					    memory_order_acquire);
 
-	return limit != 0 &&
-	       (uintptr_t)p - (uintptr_t)osmem_region.base < limit;
+	return (uintptr_t)p - (uintptr_t)osmem_region.base < limit;
 }
 
 /*

@@ -22,6 +22,7 @@ enum {
 	SLAB_SLOTS_LEAST = 8,
 	SLAB_WASTE = 12,
 	SLAB_UNITS_MOST = 32,
+	SLAB_PARTS = 16, /* of a slab, for who frees from outside */
 	SLAB_LITTLE = 4, /* of a slab in use, this part is little */
 	SLAB_SHARED = 256 << 10, /* the largest slot of many in a slab */
 	SLAB_LARGE = 64, /* units; above that, a part of the region at most */
@@ -45,7 +46,7 @@ static size_t slab_units(size_t size)
 	/* Alone in its slab, so that others can have its memory. */
 	if (size > SLAB_SHARED)
 		return (size + OSMEM_UNIT - 1) >> OSMEM_UNIT_SHIFT;
-	/* Each slot is a piece where there is more than one unit. */
+	/* Each slot is a piece then. */
 	while (units < SLAB_UNITS_MOST &&
 	       (units + 1) * OSMEM_UNIT / size <= OSMEM_SLAB_PIECES &&
 	       (units * OSMEM_UNIT / size < SLAB_SLOTS_LEAST ||
@@ -79,17 +80,22 @@ void osmem_slab_set_owner(struct osmem_slab *s, struct osmem_thread *owner)
 static void slab_measure(struct osmem_slab *s, unsigned int class, size_t units)
 {
 	size_t size = osmem_class_size(class);
+	size_t slots = units * OSMEM_UNIT / size;
 
 	/* The first term is 2^64 / size, rounded down. */
 	s->magic = UINT64_MAX / size + osmem_is_power_of_two(size) + 1;
 	s->size = (uint32_t)size;
-	s->most = (uint32_t)(units * OSMEM_UNIT / size * size);
+	s->most = (uint32_t)(slots * size);
+	s->part = 1;
+	while ((size_t)s->part * SLAB_PARTS < slots)
+		s->part *= 2;
 	s->class = (uint8_t) class;
 	s->units = (uint16_t)units;
-	OSMEM_ASSERT(units == 1 || s->most / s->size <= OSMEM_SLAB_PIECES);
 	while ((size_t)1 << osmem_slab_piece_shift < osmem_sys_page_size() ||
 	       OSMEM_UNIT >> osmem_slab_piece_shift > OSMEM_SLAB_PIECES)
 		osmem_slab_piece_shift++;
+	s->by_slot = units > 1 || size >> osmem_slab_piece_shift != 0;
+	OSMEM_ASSERT(!s->by_slot || slots <= OSMEM_SLAB_PIECES);
 }
 
 /*
@@ -212,7 +218,26 @@ slab_put(struct osmem_slab *s, uintptr_t secret, uint32_t index)
 	} while (unlikely(row.first++ != row.last));
 }
 
-size_t osmem_slab_put(struct osmem_slab *s, void *const *slots, size_t count)
+static inline void slab_put_piece(struct osmem_slab *s, uint32_t index)
+{
+	slab_make_ready(s, 0, index, index);
+	s->idle++;
+}
+
+static size_t slab_put_pieces(struct osmem_slab *s, void *const *slots,
+			      size_t count)
+{
+	size_t n;
+
+	for (n = 0;
+	     n < count && (uintptr_t)slots[n] - (uintptr_t)s->start < s->most;
+	     n++)
+		slab_put_piece(s, slab_index(s, slots[n]));
+	return n;
+}
+
+static size_t slab_put_slots(struct osmem_slab *s, void *const *slots,
+			   size_t count)
 {
 	uintptr_t secret = s->secret;
 	size_t n;
@@ -225,6 +250,14 @@ size_t osmem_slab_put(struct osmem_slab *s, void *const *slots, size_t count)
 			osmem_report_written(slots[n], s->size);
 		slab_put(s, secret, slab_index(s, slots[n]));
 	}
+	return n;
+}
+
+size_t osmem_slab_put(struct osmem_slab *s, void *const *slots, size_t count)
+{
+	size_t n = s->by_slot ? slab_put_pieces(s, slots, count) :
+				slab_put_slots(s, slots, count);
+
 	slab_count_used(s, -(uint32_t)n);
 	return n;
 }
@@ -249,6 +282,26 @@ static uint32_t slab_take_ready(struct osmem_slab *s, void **end, uint32_t most)
 	s->lists[piece] = (uint16_t)link;
 	if (link == 0)
 		s->ready &= ~(1U << piece);
+	return taken;
+}
+
+/* The same where each slot is a piece. */
+static uint32_t slab_take_pieces(struct osmem_slab *s, void **end,
+				 uint32_t most)
+{
+	uint32_t ready = s->ready;
+	uint32_t taken;
+
+	for (taken = 0; taken < most && ready != 0; taken++) {
+		void *slot = slab_slot(s, (uint32_t)__builtin_ctz(ready));
+
+		if (unlikely(!osmem_slab_is_marked(slot)))
+			osmem_report_written(slot, s->size);
+		*--end = slot;
+		ready &= ready - 1;
+	}
+	s->ready = ready;
+	s->idle -= taken;
 	return taken;
 }
 
@@ -277,9 +330,11 @@ static uint32_t slab_take_fresh(struct osmem_slab *s, void **end, uint32_t most)
 		uintptr_t *slot = (uintptr_t *)(s->start + carved);
 		uint32_t counted = 0;
 
-		if (carved != 0 && s->units == 1)
+		if (carved != 0)
 			counted = ((carved - 1) >> osmem_slab_piece_shift) + 1;
-		slab_use(s, index++, counted);
+		if (!s->by_slot)
+			slab_use(s, index, counted);
+		index++;
 		/* It may have been carved before, and bear a link. */
 		slot[0] = 0;
 		osmem_slab_set_mark(slot);
@@ -302,6 +357,8 @@ uint32_t osmem_slab_take(struct osmem_slab *s, void **end, uint32_t count)
 	uint32_t taken = 0;
 
 	osmem_slab_restore(s);
+	if (s->by_slot)
+		taken = slab_take_pieces(s, end, count);
 	while (taken < count && s->ready != 0)
 		taken += slab_take_ready(s, end - taken, count - taken);
 	if (taken == 0) {
@@ -346,12 +403,16 @@ static void slab_put_remote(struct osmem_slab *s, uint32_t link, uint32_t count,
 	for (; count != 0; count--, link = next) {
 		slot = slab_linked(&links, link);
 		next = slab_next(&links, slot, SLAB_REMOTE);
-		if (most == 0) {
+		if (most == 0 && !s->by_slot) {
 			slab_put(s, links.secret, link - 1);
 			continue;
 		}
-		most--;
 		slot[0] = 0;
+		if (most == 0) {
+			slab_put_piece(s, link - 1);
+			continue;
+		}
+		most--;
 		*--end = slot;
 	}
 }

@@ -12,9 +12,10 @@
  * mixed with the slab's secret: a slot that is no longer what a free has left
  * is reported when it is met, and leads nowhere.
  *
- * A slab is divided into pieces: its pages, or its slots when it has more than
- * one unit. Each piece has a list of its free slots and a count of those in
- * use, so a page without any is known at once, and can be given back.
+ * A slab is divided into pieces: its pages, or its slots when those are no
+ * smaller. Each page has a list of its free slots and a count of those in use,
+ * so one without any is known at once, and can be given back; a slot that is a
+ * piece is ready or not, and nothing is written into it.
  *
  * Who holds the slab (the lock of its owner, or of the pool that it is in) may
  * touch its record; the words that others read are atomic.
@@ -55,6 +56,9 @@ struct osmem_slab {
 	/* Pieces without their memory. The holder writes, walkers read. */
 	_Atomic(uint32_t) gone;
 	uint32_t most; /* bytes that can be carved */
+	/* Slots of a 16th of it, to the next power of two; from 1. */
+	uint16_t part;
+	bool by_slot; /* each slot is a piece */
 
 	/* The line that other threads write: link, count of slots, posted. */
 	_Alignas(64) _Atomic(uint32_t) remote;
@@ -76,8 +80,9 @@ struct osmem_slab {
 	/* Bytes above carved that were, and went. The holder writes. */
 	_Atomic(uint32_t) absent;
 
-	_Alignas(64) uint16_t lists[OSMEM_SLAB_PIECES]; /* slots, from 1 */
-	uint16_t busy[OSMEM_SLAB_PIECES]; /* slots in use that touch it */
+	/* Of pages: slots, from 1, and how many in use touch it. */
+	_Alignas(64) uint16_t lists[OSMEM_SLAB_PIECES];
+	uint16_t busy[OSMEM_SLAB_PIECES];
 };
 
 _Static_assert(sizeof(struct osmem_slab) == OSMEM_RECORD, "a unit's record");

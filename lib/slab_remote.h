@@ -26,35 +26,37 @@ enum osmem_slab_duty {
 	OSMEM_SLAB_REPORT = 8 /* another thread has just freed it: no effect */
 };
 
-/* A 16th of the slab, in bytes, or a little less: a power of two. */
-static inline uint32_t slab_part(const struct osmem_slab *s)
-{
-	return OSMEM_UNIT / 16 << (31 - __builtin_clz(s->units));
-}
-
 /*
  * Everything has come back, or a part of what is left where there is no owner
  * to come by; or a 16th of the slab more, which may wait once where it is no
  * more than a few small slots.
  */
-static inline int slab_duty(const struct osmem_slab *s, uint32_t count,
-			    uint32_t size, uint32_t part)
+static OSMEM_COLD int slab_duty(const struct osmem_slab *s, uint32_t count,
+				bool told)
 {
 	uint32_t left = osmem_slab_in_use(s);
+	int duty = told ? OSMEM_SLAB_POST : 0;
 
 	if (osmem_slab_owner(s) == NULL)
 		left /= SLAB_ORPHAN;
-	if (unlikely(count >= left))
-		return OSMEM_SLAB_HARVEST;
-	if (likely((count * size & (part - 1)) >= size))
-		return 0;
-	return size <= part / SLAB_FEW ? OSMEM_SLAB_LOOK : OSMEM_SLAB_HARVEST;
+	if (count >= left)
+		return duty | OSMEM_SLAB_HARVEST;
+	if ((count & (s->part - 1)) != 0)
+		return duty;
+	return duty |
+	       (s->part >= SLAB_FEW ? OSMEM_SLAB_LOOK : OSMEM_SLAB_HARVEST);
 }
 
-static inline bool slab_is_told(const struct osmem_slab *s, uint32_t count,
-				uint32_t size, uint32_t part)
+/* The usual case of that: there is nothing to do. */
+static inline bool slab_has_duty(const struct osmem_slab *s, uint32_t count)
 {
-	return count * size >= part / SLAB_UNSEEN ||
+	return (count & (s->part - 1)) == 0 || count >= osmem_slab_in_use(s) ||
+	       atomic_load_explicit(&s->owner, memory_order_relaxed) == 0;
+}
+
+static inline bool slab_is_told(const struct osmem_slab *s, uint32_t count)
+{
+	return count * SLAB_UNSEEN >= s->part ||
 	       count >= osmem_slab_in_use(s) / SLAB_UNSEEN_USED;
 }
 
@@ -94,37 +96,35 @@ static inline bool osmem_slab_find(const struct osmem_slab *s, const void *p,
  * mark included. Acquire: who sets the posted bit, the first since the last
  * drain, may write posted_next, which the drain has read before it cleared it.
  */
-static inline int osmem_slab_free_remote(struct osmem_slab *s, void *p,
-					 uint32_t index)
+static inline __attribute__((always_inline)) int
+osmem_slab_free_remote(struct osmem_slab *s, void *p, uint32_t index)
 {
+	const uint32_t links = OSMEM_SLAB_LINK_MASK << OSMEM_SLAB_LINK_SHIFT;
 	uint32_t old = atomic_load_explicit(&s->remote, memory_order_relaxed);
 	uint32_t link = (index + 1) << OSMEM_SLAB_LINK_SHIFT;
 	/* Read before the slot is given up: the slab may be another's then. */
 	uintptr_t secret = slab_secret(s->secret, p) ^ SLAB_REMOTE;
-	uint32_t part = slab_part(s);
-	uint32_t size = s->size;
-	uint32_t posted;
+	uint32_t now;
 	uint32_t count;
-	int duty;
 
 	osmem_slab_set_mark(p);
 	do {
 		if (unlikely(slab_is_first(old, link)))
 			return OSMEM_SLAB_REPORT;
-		count = (old >> OSMEM_SLAB_COUNT_SHIFT) + 1;
-		posted = OSMEM_SLAB_POSTED;
-		if ((old & posted) == 0 && !slab_is_told(s, count, size, part))
-			posted = 0;
-		*(uintptr_t *)p = secret ^ (old >> OSMEM_SLAB_LINK_SHIFT &
-					    OSMEM_SLAB_LINK_MASK);
-	} while (!atomic_compare_exchange_weak_explicit(
-		&s->remote, &old,
-		count << OSMEM_SLAB_COUNT_SHIFT | link | posted,
-		memory_order_acq_rel, memory_order_relaxed));
-	duty = slab_duty(s, count, size, part);
-	if (unlikely(posted != (old & OSMEM_SLAB_POSTED)))
-		duty |= OSMEM_SLAB_POST;
-	return duty;
+		now = old + (1U << OSMEM_SLAB_COUNT_SHIFT);
+		count = now >> OSMEM_SLAB_COUNT_SHIFT;
+		now = (now & ~links) | link;
+		if ((old & OSMEM_SLAB_POSTED) == 0 && slab_is_told(s, count))
+			now |= OSMEM_SLAB_POSTED;
+		*(uintptr_t *)p = secret ^ ((old & links) >>
+					    OSMEM_SLAB_LINK_SHIFT);
+	} while (!atomic_compare_exchange_weak_explicit(&s->remote, &old, now,
+							memory_order_acq_rel,
+							memory_order_relaxed));
+	if (likely(((old ^ now) & OSMEM_SLAB_POSTED) == 0) &&
+	    likely(!slab_has_duty(s, count)))
+		return 0;
+	return slab_duty(s, count, ((old ^ now) & OSMEM_SLAB_POSTED) != 0);
 }
 
 #endif

@@ -10,7 +10,7 @@
 
 #include "report.h"
 
-/* The logarithm of a piece of a slab of one unit: pages, 16 of them at most. */
+/* The logarithm of a piece that is no slot: pages, 16 to a unit at most. */
 OSMEM_VAR unsigned int osmem_slab_piece_shift;
 
 /* --- slots and pieces --- */
@@ -44,7 +44,7 @@ static inline struct slab_row slab_pieces(const struct osmem_slab *s,
 {
 	uint32_t offset = index * s->size;
 
-	if (s->units > 1)
+	if (s->by_slot)
 		return (struct slab_row){index, index};
 	return (struct slab_row){offset >> osmem_slab_piece_shift,
 				 (offset + s->size - 1) >>
@@ -55,7 +55,7 @@ static inline struct slab_row slab_pieces(const struct osmem_slab *s,
 static inline struct slab_row slab_slots(const struct osmem_slab *s,
 					 uint32_t piece)
 {
-	if (s->units > 1)
+	if (s->by_slot)
 		return (struct slab_row){piece, piece};
 	return (struct slab_row){(piece << osmem_slab_piece_shift) / s->size,
 				 (((piece + 1) << osmem_slab_piece_shift) - 1) /
@@ -64,7 +64,7 @@ static inline struct slab_row slab_slots(const struct osmem_slab *s,
 
 static inline size_t slab_piece_size(const struct osmem_slab *s)
 {
-	return s->units > 1 ? s->size : (size_t)1 << osmem_slab_piece_shift;
+	return s->by_slot ? s->size : (size_t)1 << osmem_slab_piece_shift;
 }
 
 static inline size_t slab_pieces_size(const struct osmem_slab *s,
@@ -159,6 +159,20 @@ static inline void slab_link(struct osmem_slab *s, uintptr_t secret,
 	slot[0] = slab_secret(secret, slot) ^ s->lists[piece];
 	s->lists[piece] = (uint16_t)(index + 1);
 	s->ready |= 1U << piece;
+}
+
+/* The same, or the piece itself is ready: it is a slot that is not so yet. */
+static inline void slab_make_ready(struct osmem_slab *s, uintptr_t secret,
+				   uint32_t index, uint32_t piece)
+{
+	uint32_t bit = 1U << piece;
+
+	if (!s->by_slot)
+		slab_link(s, secret, index, piece);
+	else if (likely((s->ready & bit) == 0))
+		s->ready |= bit;
+	else
+		osmem_report_written(slab_slot(s, index), s->size);
 }
 
 /* So many slots are carved. */

@@ -20,6 +20,8 @@ static uint32_t slab_idle_pieces(const struct osmem_slab *s)
 	uint32_t pieces = 0;
 	uint32_t i;
 
+	if (s->by_slot)
+		return s->ready;
 	for (i = 0; i < OSMEM_SLAB_PIECES; i++)
 		if (s->busy[i] == 0 &&
 		    i * slab_piece_size(s) < osmem_slab_carved(s))
@@ -136,8 +138,8 @@ static void slab_restore_one(struct osmem_slab *s, uint32_t gone)
 	for (; row.first <= row.last && row.first < carved; row.first++)
 		if (!slab_is_gone(s, row.first)) {
 			osmem_slab_set_mark(slab_slot(s, row.first));
-			slab_link(s, s->secret, row.first,
-				  slab_pieces(s, row.first).first);
+			slab_make_ready(s, s->secret, row.first,
+					slab_pieces(s, row.first).first);
 		}
 }
 

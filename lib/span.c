@@ -51,13 +51,8 @@ enum { SPAN_ENTRIES = 64, SPAN_SLACK = 8, SPAN_AGE = 256 };
 #define SPAN_ALLOWANCE_LEAST (SPAN_MIB / 4)
 #define SPAN_ALLOWANCE_MOST (64 * SPAN_MIB / SPAN_SCALE)
 
-/*
- * A block that grows gets so many times its size of address space, and from
- * some size on huge pages, of which steps are multiples then.
- */
+/* A block that grows gets so many times its size of address space. */
 enum { SPAN_AHEAD = sizeof(void *) == 8 ? 16 : 2, SPAN_AHEAD_LEAST = 2 };
-
-#define SPAN_HUGE (2 * SPAN_MIB)
 
 /*
  * A span that could not be unmapped carries its own list entry: it is still
@@ -272,27 +267,7 @@ size_t osmem_span_step(size_t extent)
 
 	while (step < extent / 16)
 		step *= 2;
-	if (step == SPAN_HUGE / 2)
-		step = SPAN_HUGE;
 	return osmem_up(extent, step);
-}
-
-/* Address space, all of it ahead, that begins where a huge page can. */
-static bool span_reserve_huge(size_t size, struct osmem_span *span)
-{
-	void *start = NULL;
-	size_t head;
-
-	size += SPAN_HUGE;
-	if (osmem_sys_reserve(size, &start) != 0)
-		return false;
-	head = -(uintptr_t)start & (SPAN_HUGE - 1);
-	if (head != 0 && KEEP(osmem_sys_unmap(start, head), "munmap", head))
-		head = 0;
-	*span = (struct osmem_span){ .start = (char *)start + head,
-				     .ahead = size - head };
-	osmem_sys_allow_huge(span->start, span->ahead);
-	return true;
 }
 
 static bool span_reserve(size_t size, struct osmem_span *span)
@@ -311,8 +286,7 @@ static bool span_reserve_ahead(size_t step, struct osmem_span *span)
 	size_t times;
 
 	for (times = SPAN_AHEAD; times >= SPAN_AHEAD_LEAST; times /= 2)
-		if (step < SPAN_HUGE ? span_reserve(times * step, span) :
-				       span_reserve_huge(times * step, span))
+		if (span_reserve(times * step, span))
 			return true;
 	return false;
 }

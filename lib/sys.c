@@ -141,19 +141,6 @@ int osmem_sys_purge(void *start, size_t size)
 	return 0;
 }
 
-void osmem_sys_allow_huge(void *start, size_t size)
-{
-#ifdef MADV_HUGEPAGE
-	int saved = errno;
-
-	madvise(start, size, MADV_HUGEPAGE);
-	errno = saved;
-#else
-	(void)start;
-	(void)size;
-#endif
-}
-
 static unsigned long sys_milliseconds(clockid_t clock)
 {
 	struct timespec now = { 0, 0 };

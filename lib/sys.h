@@ -25,8 +25,6 @@ OSMEM_FN int osmem_sys_commit(void *start, size_t size);
 /* The pages' contents go back to the system and read as zero on success. */
 OSMEM_FN int osmem_sys_purge(void *start, size_t size);
 
-/* The pages may be huge ones. Failure is of no account. */
-OSMEM_FN void osmem_sys_allow_huge(void *start, size_t size);
 /* The pages lose their contents, and nobody may touch them any more. */
 OSMEM_FN int osmem_sys_drop(void *start, size_t size);
 

@@ -45,6 +45,7 @@ enum {
 	THREAD_LARGE_OWN = 32 * 1024,    /* of them in a thread's, besides */
 	THREAD_LARGE_SHARE = 16,         /* and a share of what it uses */
 	THREAD_LARGE_STEP = 32 * 1024,
+	THREAD_TURNS = 32, /* of which one is for all classes */
 	THREAD_PLACES = 16 * 1024, /* of bins: less is not given back */
 	/* Of so many bytes or more a quarter is little. */
 	THREAD_MUCH = 512 * 1024,
@@ -310,6 +311,8 @@ void osmem_thread_watch(struct osmem_thread *t)
 		return;
 	t->most = t->bytes;
 	for (class = 0; class < OSMEM_CLASSES; class++) {
+		if (thread_most(t, class) == 0)
+			continue;
 		osmem_thread_cut(t, class, 0);
 		osmem_thread_set_most(t, class, 0);
 	}
@@ -432,18 +435,32 @@ static uint32_t thread_take(struct osmem_thread *t, struct osmem_slab *s,
 	return taken;
 }
 
-/* Slots below end, from as many slabs as it takes. Lock. */
+/*
+ * Who frees leaves a thread alone that comes by, so it looks now and then at
+ * what has come back of other classes than it takes slots of. Lock.
+ */
+static void thread_take_turn(struct osmem_thread *t)
+{
+	uint32_t turn =
+		atomic_load_explicit(&t->turn, memory_order_relaxed) + 1;
+
+	atomic_store_explicit(&t->turn, turn, memory_order_relaxed);
+	if (turn % THREAD_TURNS == 0)
+		osmem_thread_look(t);
+}
+
+/*
+ * Slots below end: what others have freed, up to most, or so many out of as
+ * many slabs as it takes. Lock.
+ */
 static uint32_t thread_fetch(struct osmem_thread *t, unsigned int class,
-			     void **end, uint32_t count)
+			     void **end, uint32_t count, uint32_t most)
 {
 	struct osmem_slab *s;
 	uint32_t taken;
 
-	atomic_store_explicit(
-		&t->turn[class],
-		atomic_load_explicit(&t->turn[class], memory_order_relaxed) + 1,
-		memory_order_relaxed);
-	taken = osmem_thread_drain(t, class, false, end, count);
+	thread_take_turn(t);
+	taken = osmem_thread_drain(t, class, false, end, most);
 	while (taken == 0) {
 		s = thread_next_slab(t, class);
 		if (s == NULL)
@@ -453,25 +470,29 @@ static uint32_t thread_fetch(struct osmem_thread *t, unsigned int class,
 	return taken;
 }
 
-/* A slot, and as many for the bin as make it half full. Lock. */
+/*
+ * A slot, and as many for the bin as make it half full; more of what others
+ * have freed, as it has to go somewhere. Lock.
+ */
 static uintptr_t *thread_fill(struct osmem_thread *t, unsigned int class)
 {
 	void **first = t->bin[class] + 1;
-	ptrdiff_t wish = thread_most(t, class) / 2 + 1;
+	ptrdiff_t most = thread_most(t, class);
 	void *slot = NULL;
 	uint32_t taken;
 
-	if (wish == 1 ||
+	if (most == 0 ||
 	    atomic_load_explicit(&osmem_slab_shut, memory_order_relaxed)) {
-		thread_fetch(t, class, &slot + 1, 1);
+		thread_fetch(t, class, &slot + 1, 1, 1);
 		return slot;
 	}
-	taken = thread_fetch(t, class, first + wish, (uint32_t)wish);
+	taken = thread_fetch(t, class, first + most, (uint32_t)most / 2 + 1,
+			     (uint32_t)most);
 	if (taken == 0)
 		return NULL;
 	first[-1] = osmem_thread_no_slot;
-	slot = first[wish - 1];
-	memmove(first, first + wish - taken, (taken - 1) * sizeof(void *));
+	slot = first[most - 1];
+	memmove(first, first + most - taken, (taken - 1) * sizeof(void *));
 	t->top[class] = first + taken - 2;
 	return slot;
 }

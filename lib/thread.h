@@ -48,7 +48,7 @@ struct osmem_thread {
 	ptrdiff_t promised; /* of these, by all threads' account */
 
 	struct osmem_lock lock;
-	_Atomic(uint32_t) turn[OSMEM_CLASSES]; /* of taking slots. Relaxed */
+	_Atomic(uint32_t) turn; /* of taking slots. Relaxed */
 	struct osmem_slab *partial[OSMEM_CLASSES];
 	struct osmem_slab *full;
 	size_t used[OSMEM_CLASSES]; /* slots, those in bins included */
@@ -183,12 +183,13 @@ OSMEM_FN bool osmem_thread_release(struct osmem_slab *s, void *ptr);
 
 /*
  * The same where nothing is known of the pointer, if it is a live slot of
- * another thread's slab that is whole. NOT otherwise, and on a slow path:
- * nothing was done. SLOWLY: a slow path has begun, for the caller to end. No
- * lock.
+ * another thread's slab that is whole: then it is done without a lock. Ends in
+ * rest otherwise, begun saying whether a slow path has, and the slot is free:
+ * rest ends it then, and frees it if not.
  */
-enum osmem_freed { OSMEM_FREED_NOT, OSMEM_FREED, OSMEM_FREED_SLOWLY };
-OSMEM_FN enum osmem_freed osmem_thread_free_remote(void *ptr);
+typedef void osmem_thread_rest(void *ptr, const char *call, bool begun);
+OSMEM_FN void osmem_thread_free_remote(void *ptr, const char *call,
+				       osmem_thread_rest *rest);
 
 /*
  * Gives back what slabs do not need; all: this thread's bins first, and what

@@ -141,17 +141,17 @@ static void thread_look_after(struct osmem_thread *t)
 }
 
 /*
- * Whether the owner has taken slots of the class since it was left to itself
- * the last time: then it is again, and finds what has been freed.
+ * Whether the owner has taken slots since it was left to itself the last time:
+ * then it is again, and finds what has been freed.
  */
-static bool thread_comes_by(struct osmem_slab *s, unsigned int class)
+static bool thread_comes_by(struct osmem_slab *s)
 {
 	struct osmem_thread *t = osmem_slab_owner(s);
 	uint32_t turn;
 
 	if (t == NULL)
 		return false;
-	turn = atomic_load_explicit(&t->turn[class], memory_order_relaxed);
+	turn = atomic_load_explicit(&t->turn, memory_order_relaxed);
 	if (atomic_load_explicit(&s->turn, memory_order_relaxed) == turn)
 		return false;
 	atomic_store_explicit(&s->turn, turn, memory_order_relaxed);
@@ -159,12 +159,12 @@ static bool thread_comes_by(struct osmem_slab *s, unsigned int class)
 }
 
 /* What is left to do for who has freed a slot of somebody else's. */
-static void thread_do_duty(struct osmem_slab *s, unsigned int class, int duty)
+static void thread_do_duty(struct osmem_slab *s, int duty)
 {
 	if (duty & OSMEM_SLAB_POST)
 		osmem_thread_post(s);
 	if ((duty & OSMEM_SLAB_HARVEST) ||
-	    ((duty & OSMEM_SLAB_LOOK) && !thread_comes_by(s, class))) {
+	    ((duty & OSMEM_SLAB_LOOK) && !thread_comes_by(s))) {
 		osmem_thread_harvest(s);
 		thread_look_after(osmem_thread_mine);
 	}
@@ -172,47 +172,45 @@ static void thread_do_duty(struct osmem_slab *s, unsigned int class, int duty)
 
 bool osmem_thread_release_remote(struct osmem_slab *s, void *ptr)
 {
-	/* Read before the slot is given up: the slab may be another's then. */
-	unsigned int class = s->class;
 	uint32_t index;
 	int duty;
 
 	osmem_slab_find(s, ptr, &index);
 	duty = osmem_slab_free_remote(s, ptr, index);
 	if (unlikely(duty != 0))
-		thread_do_duty(s, class, duty);
+		thread_do_duty(s, duty);
 	return (duty & OSMEM_SLAB_REPORT) == 0;
 }
 
 /* The slow path begins where there is a duty: the free itself takes no lock. */
-static __attribute__((noinline)) enum osmem_freed
-thread_begin_duty(struct osmem_slab *s, unsigned int class, int duty)
+static OSMEM_COLD bool thread_begin_duty(struct osmem_slab *s, int duty)
 {
 	if (duty & OSMEM_SLAB_REPORT)
-		return OSMEM_FREED_NOT;
+		return false;
 	osmem_thread_begin();
-	thread_do_duty(s, class, duty);
-	return OSMEM_FREED_SLOWLY;
+	thread_do_duty(s, duty);
+	return true;
 }
 
-enum osmem_freed osmem_thread_free_remote(void *ptr)
+void osmem_thread_free_remote(void *ptr, const char *call,
+			      osmem_thread_rest *rest)
 {
 	struct osmem_slab *s = osmem_slab_or_nobody(ptr);
-	unsigned int class;
-	uintptr_t owner;
+	const struct osmem_thread *self = osmem_thread_self;
+	uintptr_t owner =
+		atomic_load_explicit(&s->owner, memory_order_relaxed);
 	uint32_t index;
 	int duty;
 
-	if (unlikely(osmem_thread_self == &osmem_thread_busy))
-		return OSMEM_FREED_NOT;
-	owner = atomic_load_explicit(&s->owner, memory_order_relaxed);
-	if (owner == 0 || owner == (uintptr_t)osmem_thread_mine ||
-	    (owner & OSMEM_SLAB_TORN) != 0 ||
-	    !osmem_slab_find(s, ptr, &index) || osmem_slab_is_marked(ptr))
-		return OSMEM_FREED_NOT;
-	class = s->class;
+	if (unlikely(owner == 0) || unlikely(owner == (uintptr_t)self) ||
+	    unlikely((owner & OSMEM_SLAB_TORN) != 0) ||
+	    unlikely(self == &osmem_thread_busy) ||
+	    unlikely(!osmem_slab_find(s, ptr, &index)) ||
+	    unlikely(osmem_slab_is_marked(ptr))) {
+		rest(ptr, call, false);
+		return;
+	}
 	duty = osmem_slab_free_remote(s, ptr, index);
-	if (likely(duty == 0))
-		return OSMEM_FREED;
-	return thread_begin_duty(s, class, duty);
+	if (unlikely(duty != 0))
+		rest(ptr, call, thread_begin_duty(s, duty));
 }

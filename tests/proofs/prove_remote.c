@@ -22,8 +22,8 @@
  * fault: thread_remote.c s|memory_order_acquire)|memory_order_relaxed)|
  * fault: thread_remote.c s|~(uint32_t)OSMEM_SLAB_POSTED|~0U|
  * fault: slab.c s|posted ? 0 : old & OSMEM_SLAB_POSTED|0|
- * fault: slab_remote.h s/ . link . posted,/ | link,/
- * fault: slab_remote.h s/return OSMEM_SLAB_HARVEST/return 0/
+ * fault: slab_remote.h s/(now & ~links)/now/
+ * fault: slab_remote.h s/duty . OSMEM_SLAB_HARVEST/duty/
  * fault: slab_remote.h s|(!atomic_compare_exchange_weak|(!store_always|
  * fault: slab_remote.h s|memory_order_acq_rel|memory_order_relaxed|
  * fault: slab_remote.h s|memory_order_acq_rel|memory_order_release|
@@ -37,7 +37,7 @@
  * fault: slab.h s|osmem_slab_waiting(s) >= |osmem_slab_waiting(s) > |
  * fault: slab.c s/	osmem_slab_collect(s, false, NULL, 0);/	;/
  * fault: thread_slabs.c s/return count < most ? count : most/return count/
- * all: slab_remote.h s|size >= part . SLAB_UNSEEN|size >= unseen; 0|
+ * all: slab_remote.h s|count . SLAB_UNSEEN >= s->part|count >= unseen; 0|
  * all: thread_remote.c s/= 0; class < OSMEM_CLASSES/= only; class == only/
  * all: thread_remote.c s/..t->harvests % THREAD_HARVESTS == 0/0/
  * all: thread_life.c s/= 0; class < OSMEM_CLASSES/= only; class == only/
@@ -94,7 +94,7 @@ static inline void osmem_lock_after_fork(struct osmem_lock *lock)
 
 #define pthread_setspecific(key, value) ((void)(key), (void)(value), 0)
 
-/* Bytes that others free before the owner is told, in place of a share. */
+/* Slots that others free before the owner is told, in place of a share. */
 static uint32_t unseen;
 
 /* The only class that is used, and looked at. */
@@ -426,6 +426,16 @@ static void prepare(size_t size, uint32_t count, uint32_t of)
 		osmem_thread_own(&owners[0], slabs[i]);
 }
 
+/* Marks a slot that is free, which is found once. */
+static void mark(uintptr_t *slot, bool *found)
+{
+	uint32_t i = number(slot);
+
+	proof_claim(i == in_use || !found[i]);
+	if (i < in_use)
+		found[i] = true;
+}
+
 /* Marks the slots of a list of a kind; how many there are. */
 static uint32_t mark_list(struct osmem_slab *slab, uint32_t link,
 			  uint32_t kind, bool *found)
@@ -435,11 +445,8 @@ static uint32_t mark_list(struct osmem_slab *slab, uint32_t link,
 
 	for (; link != 0; n++) {
 		uintptr_t *slot = slab_slot(slab, link - 1);
-		uint32_t i = number(slot);
 
-		proof_claim(i == in_use || !found[i]);
-		if (i < in_use)
-			found[i] = true;
+		mark(slot, found);
 		link = slab_next(&links, slot, kind);
 	}
 	return n;
@@ -456,7 +463,10 @@ static uint32_t check_slots(uint32_t which)
 	uint32_t i;
 
 	for (i = 0; i < OSMEM_SLAB_PIECES; i++)
-		mark_list(slab, slab->lists[i], 0, found);
+		if (!slab->by_slot)
+			mark_list(slab, slab->lists[i], 0, found);
+		else if (slab->ready >> i & 1)
+			mark(slab_slot(slab, i), found);
 	n = mark_list(slab,
 		      remote >> OSMEM_SLAB_LINK_SHIFT & OSMEM_SLAB_LINK_MASK,
 		      SLAB_REMOTE, found);
@@ -598,10 +608,10 @@ static void prove_case(size_t i, size_t size, uint32_t told_after)
 	struct interleave what = { .finish = finish };
 
 	memcpy(what.thread, cases[i].thread, sizeof(what.thread));
-	unseen = told_after * (uint32_t)size;
+	unseen = told_after;
 	prepare(size, cases[i].slots, cases[i].slabs);
 	/* It has taken slots: who frees leaves it to itself once. */
-	atomic_store(&owners[0].turn[only], told_after != 0);
+	atomic_store(&owners[0].turn, told_after != 0);
 	if (strstr(cases[i].name, "has ended") != NULL)
 		owner_ends();
 	interleave_share(NULL, 0);
