@@ -333,9 +333,10 @@ static void region_make_room(void)
 }
 
 /* Dirty runs first: their pages are there. */
-bool osmem_region_take(size_t units, size_t *first)
+bool osmem_region_take(size_t units, size_t *first, bool *dirty)
 {
-	if (!region_get_run(&region.dirty, units, first)) {
+	*dirty = region_get_run(&region.dirty, units, first);
+	if (!*dirty) {
 		if (region_get_run(&region.clean, units, first)) {
 			osmem_region_regret(units << OSMEM_UNIT_SHIFT);
 		} else {

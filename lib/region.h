@@ -50,8 +50,11 @@ static inline bool osmem_region_holds(const void *p)
  */
 OSMEM_FN bool osmem_region_open(void *nobody);
 
-/* The first of units in a row; false when there is no space. */
-OSMEM_FN bool osmem_region_take(size_t units, size_t *first);
+/*
+ * The first of units in a row, and whether they have been in use and have their
+ * memory still; false when there is no space.
+ */
+OSMEM_FN bool osmem_region_take(size_t units, size_t *first, bool *dirty);
 
 /* Gives units back, which may have been written to. */
 OSMEM_FN void osmem_region_give(size_t first, size_t units);

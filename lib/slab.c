@@ -129,16 +129,18 @@ struct osmem_slab *osmem_slab_new(unsigned int class,
 	struct osmem_slab *s;
 	size_t first;
 	size_t i;
+	bool dirty;
 
 	if (slab_is_too_large(units))
 		return NULL;
-	if (!osmem_region_take(units, &first))
+	if (!osmem_region_take(units, &first, &dirty))
 		return NULL;
 	s = osmem_slab_record(first);
 	s->start = osmem_region.base + (first << OSMEM_UNIT_SHIFT);
 	slab_measure(s, class, units);
 	s->secret = slab_new_secret(s->start);
 	s->full = false;
+	s->dirty = dirty;
 	s->ready = s->idle = 0;
 	s->prev = s->next = s->posted_next = NULL;
 	memset(s->lists, 0, sizeof(s->lists));
@@ -231,8 +233,11 @@ static size_t slab_put_pieces(struct osmem_slab *s, void *const *slots,
 
 	for (n = 0;
 	     n < count && (uintptr_t)slots[n] - (uintptr_t)s->start < s->most;
-	     n++)
+	     n++) {
+		if (unlikely(!osmem_slab_is_marked(slots[n])))
+			osmem_report_written(slots[n], s->size);
 		slab_put_piece(s, slab_index(s, slots[n]));
+	}
 	return n;
 }
 
@@ -363,7 +368,7 @@ uint32_t osmem_slab_take(struct osmem_slab *s, void **end, uint32_t count)
 		taken += slab_take_ready(s, end - taken, count - taken);
 	if (taken == 0) {
 		/* Each that waits in a bin costs memory that was not there. */
-		if (count > SLAB_FRESH / s->size + 1)
+		if (!s->dirty && count > SLAB_FRESH / s->size + 1)
 			count = SLAB_FRESH / s->size + 1;
 		taken = slab_take_fresh(s, end, count);
 	}

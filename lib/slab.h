@@ -59,6 +59,7 @@ struct osmem_slab {
 	/* Slots of a 16th of it, to the next power of two; from 1. */
 	uint16_t part;
 	bool by_slot; /* each slot is a piece */
+	bool dirty;   /* what is not carved yet has its memory */
 
 	/* The line that other threads write: link, count of slots, posted. */
 	_Alignas(64) _Atomic(uint32_t) remote;

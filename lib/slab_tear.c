@@ -95,6 +95,7 @@ static void slab_uncarve(struct osmem_slab *s)
 		return;
 	bytes = (pieces - kept) * (uint32_t)slab_piece_size(s);
 	slab_set_absent(s, osmem_slab_absent(s) + bytes);
+	s->dirty = false;
 	slab_set_carved(s, slab_slots(s, kept).first);
 	slab_set_gone(s, gone & ((1U << kept) - 1));
 }

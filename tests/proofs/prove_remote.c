@@ -146,9 +146,10 @@ size_t osmem_sys_page_size(void)
 	return 4096;
 }
 
-bool osmem_region_take(size_t units, size_t *first)
+bool osmem_region_take(size_t units, size_t *first, bool *dirty)
 {
 	*first = units_taken;
+	*dirty = false;
 	units_taken += units;
 	return true;
 }
