@@ -25,7 +25,11 @@ OSMEM_VAR_DEFINED struct osmem_region osmem_region;
  * a page, where the first slots of slabs are, each free would wait for the
  * stores into its slot.
  */
-enum { REGION_RECORDS_AT = 1024 + 64, REGION_HEADS_AT = 2048 + 64 };
+enum {
+	REGION_RECORDS_AT = 1024 + 64,
+	REGION_HEADS_AT = 2048 + 64,
+	REGION_CLASSES_AT = 3072 + 64
+};
 
 /*
  * What may lie there for nothing, as free units or as idle pages of slabs: a
@@ -100,7 +104,7 @@ static size_t region_limit(void)
 	return most < REGION_LARGEST ? region_steps(most) : REGION_LARGEST;
 }
 
-/* The units, their records and their heads in one reservation. */
+/* The units and their tables in one reservation. */
 static bool region_reserve(size_t size)
 {
 	size_t units = size >> OSMEM_UNIT_SHIFT;
@@ -108,14 +112,18 @@ static bool region_reserve(size_t size)
 				  OSMEM_UNIT);
 	size_t heads = osmem_up(REGION_HEADS_AT + units * sizeof(void *),
 				OSMEM_UNIT);
+	size_t classes = osmem_up(REGION_CLASSES_AT + units, OSMEM_UNIT);
 	void *start = NULL;
 
-	if (osmem_sys_reserve(OSMEM_UNIT + size + records + heads, &start) != 0)
+	if (osmem_sys_reserve(OSMEM_UNIT + size + records + heads + classes,
+			      &start) != 0)
 		return false;
 	osmem_region.base = (char *)osmem_up((uintptr_t)start, OSMEM_UNIT);
 	osmem_region.records = osmem_region.base + size + REGION_RECORDS_AT;
 	osmem_region.heads = (void **)(osmem_region.base + size + records +
 				       REGION_HEADS_AT);
+	osmem_region.classes = (uint8_t *)osmem_region.base + size + records +
+			       heads + REGION_CLASSES_AT;
 	region.reserved = size;
 	return true;
 }
@@ -141,7 +149,7 @@ struct region_extent {
 	size_t size; /* rounded up to pages */
 };
 
-enum { REGION_EXTENTS = 3 };
+enum { REGION_EXTENTS = 4 };
 
 /* A table of bytes that begins at some place in its first page. */
 static struct region_extent region_table(void *table, size_t at, size_t bytes)
@@ -162,6 +170,9 @@ static struct region_extent region_extent(int which, size_t units)
 	case 1:
 		return region_table(osmem_region.heads, REGION_HEADS_AT,
 				    units * sizeof(void *));
+	case 2:
+		return region_table(osmem_region.classes, REGION_CLASSES_AT,
+				    units);
 	default:
 		return region_table(osmem_region.base, 0,
 				    units << OSMEM_UNIT_SHIFT);

@@ -20,7 +20,7 @@
 enum { OSMEM_RECORD = 192 };
 
 /*
- * base, records and heads are set once, before limit becomes other than 0.
+ * base and the tables are set once, before limit becomes other than 0.
  * limit is the committed size; written under the lock with release, read with
  * acquire: who sees it sees the heads below it.
  */
@@ -28,6 +28,7 @@ struct osmem_region {
 	char *base;
 	char *records;
 	void **heads; /* each unit's slab: the record of its first unit */
+	uint8_t *classes; /* and its class: a free need not wait for that */
 	atomic_size_t limit;
 	void *nobody; /* the head of a unit that is in no slab */
 };

@@ -151,8 +151,10 @@ struct osmem_slab *osmem_slab_new(unsigned int class,
 	slab_set_absent(s, 0);
 	atomic_store_explicit(&s->remote, 0, memory_order_relaxed);
 	osmem_slab_set_owner(s, owner);
-	for (i = 0; i < units; i++)
+	for (i = 0; i < units; i++) {
 		osmem_region.heads[first + i] = s;
+		osmem_region.classes[first + i] = s->class;
+	}
 	return s;
 }
 

@@ -37,6 +37,7 @@ struct osmem_thread {
 	uintptr_t base; /* of the region, and how much of it this one frees */
 	size_t limit;
 	void **heads;
+	const uint8_t *unit_classes;
 	uintptr_t key; /* osmem_slab_key */
 	/* The class of each step of 16 bytes. */
 	uint8_t classes[OSMEM_THREAD_STEPS];
@@ -152,6 +153,7 @@ static inline __attribute__((always_inline)) bool osmem_thread_free(void *ptr)
 	if (unlikely(offset >= t->limit))
 		return false;
 	s = t->heads[offset >> OSMEM_UNIT_SHIFT];
+	class = t->unit_classes[offset >> OSMEM_UNIT_SHIFT];
 	if (unlikely(atomic_load_explicit(&s->owner, memory_order_relaxed) !=
 		     (uintptr_t)t))
 		return false;
@@ -160,14 +162,16 @@ static inline __attribute__((always_inline)) bool osmem_thread_free(void *ptr)
 	mark = t->key ^ (uintptr_t)ptr;
 	if (unlikely(slot[1] == mark))
 		return false;
-	class = s->class;
 	top = t->top[class];
+	/* As in osmem_thread_pop: no address is computed. */
+	__asm__("" : "+r"(class));
 	if (unlikely(top == t->end[class])) {
 		osmem_thread_flush(ptr);
 		return true;
 	}
 	slot[1] = mark;
 	top[1] = ptr;
+	__asm__("" : "+r"(class));
 	t->top[class] = top + 1;
 	return true;
 }

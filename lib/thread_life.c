@@ -227,6 +227,7 @@ struct osmem_thread *osmem_thread_attach(void)
 	if (t != NULL) {
 		t->base = (uintptr_t)osmem_region.base;
 		t->heads = osmem_region.heads;
+		t->unit_classes = osmem_region.classes;
 		t->key = osmem_slab_key;
 		t->limit = atomic_load_explicit(&osmem_region.limit,
 						memory_order_relaxed);

@@ -118,6 +118,7 @@ static struct osmem_thread owners[THREADS];
 static _Alignas(65536) char memory[UNITS * OSMEM_UNIT];
 static _Alignas(64) char records[UNITS * OSMEM_RECORD];
 static void *heads[UNITS];
+static uint8_t classes[UNITS];
 static uint32_t in_use;
 static uint32_t slab_count;
 static size_t units_taken;
@@ -411,6 +412,7 @@ static void prepare(size_t size, uint32_t count, uint32_t of)
 	osmem_region.base = memory;
 	osmem_region.records = records;
 	osmem_region.heads = heads;
+	osmem_region.classes = classes;
 	atomic_store(&osmem_region.limit, sizeof(memory));
 	only = osmem_class_of(size);
 	in_use = count;
