@@ -20,15 +20,21 @@ OSMEM_VAR_DEFINED struct osmem_region osmem_region;
 #define REGION_STEP ((size_t)2 << 20)
 
 /*
- * Where in their first pages the tables begin. Processors tell a load from the
- * stores before it by the low 12 bits of its address at first: at the start of
- * a page, where the first slots of slabs are, each free would wait for the
- * stores into its slot.
+ * The units and their tables: bytes for each unit, and where in the first page
+ * they begin. Processors tell a load from the stores before it by the low 12
+ * bits of its address at first: at the start of a page, where the first slots
+ * of slabs are, each free would wait for the stores into its slot.
  */
-enum {
-	REGION_RECORDS_AT = 1024 + 64,
-	REGION_HEADS_AT = 2048 + 64,
-	REGION_CLASSES_AT = 3072 + 64
+enum { REGION_UNITS, REGION_RECORDS, REGION_HEADS, REGION_CLASSES, REGION_ALL };
+
+static const struct region_extent {
+	size_t each;
+	size_t at;
+} region_extents[REGION_ALL] = {
+	[REGION_UNITS] = { OSMEM_UNIT, 0 },
+	[REGION_RECORDS] = { OSMEM_RECORD, 1024 + 64 },
+	[REGION_HEADS] = { sizeof(void *), 2048 + 64 },
+	[REGION_CLASSES] = { 1, 3072 + 64 },
 };
 
 /*
@@ -64,6 +70,7 @@ struct region_time {
 };
 
 static struct {
+	char *start[REGION_ALL];
 	struct region_runs dirty;
 	struct region_runs clean;
 	size_t reserved; /* bytes */
@@ -104,26 +111,39 @@ static size_t region_limit(void)
 	return most < REGION_LARGEST ? region_steps(most) : REGION_LARGEST;
 }
 
+/* The bytes of an extent for so many units, rounded up. */
+static size_t region_size(int i, size_t units, size_t up)
+{
+	const struct region_extent *e = &region_extents[i];
+
+	return units == 0 ? 0 : osmem_up(e->at + units * e->each, up);
+}
+
 /* The units and their tables in one reservation. */
 static bool region_reserve(size_t size)
 {
 	size_t units = size >> OSMEM_UNIT_SHIFT;
-	size_t records = osmem_up(REGION_RECORDS_AT + units * OSMEM_RECORD,
-				  OSMEM_UNIT);
-	size_t heads = osmem_up(REGION_HEADS_AT + units * sizeof(void *),
-				OSMEM_UNIT);
-	size_t classes = osmem_up(REGION_CLASSES_AT + units, OSMEM_UNIT);
+	size_t total = OSMEM_UNIT;
 	void *start = NULL;
+	char *p;
+	int i;
 
-	if (osmem_sys_reserve(OSMEM_UNIT + size + records + heads + classes,
-			      &start) != 0)
+	for (i = 0; i < REGION_ALL; i++)
+		total += region_size(i, units, OSMEM_UNIT);
+	if (osmem_sys_reserve(total, &start) != 0)
 		return false;
-	osmem_region.base = (char *)osmem_up((uintptr_t)start, OSMEM_UNIT);
-	osmem_region.records = osmem_region.base + size + REGION_RECORDS_AT;
-	osmem_region.heads = (void **)(osmem_region.base + size + records +
-				       REGION_HEADS_AT);
-	osmem_region.classes = (uint8_t *)osmem_region.base + size + records +
-			       heads + REGION_CLASSES_AT;
+	p = (char *)osmem_up((uintptr_t)start, OSMEM_UNIT);
+	for (i = 0; i < REGION_ALL; i++) {
+		region.start[i] = p;
+		p += region_size(i, units, OSMEM_UNIT);
+	}
+	osmem_region.base = region.start[REGION_UNITS];
+	osmem_region.records = region.start[REGION_RECORDS] +
+			       region_extents[REGION_RECORDS].at;
+	osmem_region.heads = (void **)(region.start[REGION_HEADS] +
+				       region_extents[REGION_HEADS].at);
+	osmem_region.classes = (uint8_t *)region.start[REGION_CLASSES] +
+			       region_extents[REGION_CLASSES].at;
 	region.reserved = size;
 	return true;
 }
@@ -143,52 +163,16 @@ bool osmem_region_open(void *nobody)
 	return false;
 }
 
-/* What belongs to the units: each table's bytes for the first so many. */
-struct region_extent {
-	char *start;
-	size_t size; /* rounded up to pages */
-};
-
-enum { REGION_EXTENTS = 4 };
-
-/* A table of bytes that begins at some place in its first page. */
-static struct region_extent region_table(void *table, size_t at, size_t bytes)
+/* Commits what belongs to the units [from, to), but what from has already. */
+static bool region_commit_extent(int i, size_t from, size_t to)
 {
 	size_t page = osmem_sys_page_size();
-
-	return (struct region_extent){
-		(char *)table - at,
-		bytes == 0 ? 0 : osmem_up(at + bytes, page) };
-}
-
-static struct region_extent region_extent(int which, size_t units)
-{
-	switch (which) {
-	case 0:
-		return region_table(osmem_region.records, REGION_RECORDS_AT,
-				    units * OSMEM_RECORD);
-	case 1:
-		return region_table(osmem_region.heads, REGION_HEADS_AT,
-				    units * sizeof(void *));
-	case 2:
-		return region_table(osmem_region.classes, REGION_CLASSES_AT,
-				    units);
-	default:
-		return region_table(osmem_region.base, 0,
-				    units << OSMEM_UNIT_SHIFT);
-	}
-}
-
-/* Commits what belongs to the units [from, to), but what from has already. */
-static bool region_commit_extent(int which, size_t from, size_t to)
-{
-	struct region_extent before = region_extent(which, from);
-	struct region_extent after = region_extent(which, to);
-	size_t more = after.size - before.size;
+	size_t before = region_size(i, from, page);
+	size_t more = region_size(i, to, page) - before;
 
 	return more == 0 ||
-	       DIE(osmem_sys_commit(before.start + before.size, more),
-		   "mprotect", more) == 0;
+	       DIE(osmem_sys_commit(region.start[i] + before, more), "mprotect",
+		   more) == 0;
 }
 
 static size_t region_committed(void)
@@ -201,19 +185,17 @@ static size_t region_committed(void)
 /* Keeps the address space of so many units. Whether that left any over. */
 static bool region_shrink(size_t units)
 {
+	size_t all = region.reserved >> OSMEM_UNIT_SHIFT;
+	size_t page = osmem_sys_page_size();
 	bool any = false;
 	int i;
 
-	if (region.reserved == 0)
-		return false;
-	for (i = 0; i < REGION_EXTENTS; i++) {
-		struct region_extent kept = region_extent(i, units);
-		struct region_extent all = region_extent(
-			i, region.reserved >> OSMEM_UNIT_SHIFT);
-		size_t spare = all.size - kept.size;
+	for (i = 0; i < REGION_ALL; i++) {
+		size_t kept = region_size(i, units, page);
+		size_t spare = region_size(i, all, page) - kept;
 
 		if (spare != 0)
-			any |= KEEP(osmem_sys_unmap(kept.start + kept.size,
+			any |= KEEP(osmem_sys_unmap(region.start[i] + kept,
 						    spare),
 				    "munmap", spare) == 0;
 	}
@@ -249,7 +231,7 @@ static bool region_commit(size_t units)
 	osmem_region_keep_limit();
 	if (to << OSMEM_UNIT_SHIFT > region.reserved)
 		return false;
-	for (i = 0; i < REGION_EXTENTS; i++)
+	for (i = REGION_ALL - 1; i >= 0; i--)
 		if (!region_commit_extent(i, from, to))
 			return false;
 	for (; from < to; from++)
