@@ -25,7 +25,14 @@ OSMEM_VAR_DEFINED struct osmem_region osmem_region;
  * bits of its address at first: at the start of a page, where the first slots
  * of slabs are, each free would wait for the stores into its slot.
  */
-enum { REGION_UNITS, REGION_RECORDS, REGION_HEADS, REGION_CLASSES, REGION_ALL };
+enum {
+	REGION_UNITS,
+	REGION_RECORDS,
+	REGION_HEADS,
+	REGION_CLASSES,
+	REGION_MAPS,
+	REGION_ALL
+};
 
 static const struct region_extent {
 	size_t each;
@@ -35,6 +42,7 @@ static const struct region_extent {
 	[REGION_RECORDS] = { OSMEM_RECORD, 1024 + 64 },
 	[REGION_HEADS] = { sizeof(void *), 2048 + 64 },
 	[REGION_CLASSES] = { 1, 3072 + 64 },
+	[REGION_MAPS] = { OSMEM_MAP, 0 },
 };
 
 /*
@@ -144,6 +152,7 @@ static bool region_reserve(size_t size)
 				       region_extents[REGION_HEADS].at);
 	osmem_region.classes = (uint8_t *)region.start[REGION_CLASSES] +
 			       region_extents[REGION_CLASSES].at;
+	osmem_region.maps = region.start[REGION_MAPS];
 	region.reserved = size;
 	return true;
 }
@@ -499,19 +508,20 @@ bool osmem_region_purge_bytes(void *start, size_t size)
 }
 
 /*
- * The pages that hold nothing but records of units between first and end, of
- * which those between from and to have just been purged. A record of a free
- * unit says nothing, and who still looks at it finds nobody's slab.
+ * The pages of a table that hold nothing but what is said of units between
+ * first and end, of which those between from and to have just been purged. Of a
+ * free unit that is nothing, and who still looks at it finds nobody's slab.
  */
-static void region_purge_records(size_t first, size_t end, size_t from,
-				 size_t to)
+static void region_purge_table(int i, size_t first, size_t end, size_t from,
+			       size_t to)
 {
+	const struct region_extent *e = &region_extents[i];
 	uintptr_t page = osmem_sys_page_size();
-	uintptr_t base = (uintptr_t)osmem_region.records;
-	uintptr_t low = osmem_up(base + first * OSMEM_RECORD, page);
-	uintptr_t high = (base + end * OSMEM_RECORD) & ~(page - 1);
-	uintptr_t near = (base + from * OSMEM_RECORD) & ~(page - 1);
-	uintptr_t far = osmem_up(base + to * OSMEM_RECORD, page);
+	uintptr_t base = (uintptr_t)region.start[i] + e->at;
+	uintptr_t low = osmem_up(base + first * e->each, page);
+	uintptr_t high = (base + end * e->each) & ~(page - 1);
+	uintptr_t near = (base + from * e->each) & ~(page - 1);
+	uintptr_t far = osmem_up(base + to * e->each, page);
 
 	if (low < near)
 		low = near;
@@ -540,7 +550,10 @@ static bool region_purge_one(size_t most)
 					  count << OSMEM_UNIT_SHIFT);
 	if (purged) {
 		region_add(&region_count.purged, count << OSMEM_UNIT_SHIFT);
-		region_purge_records(first, first + units, from, from + count);
+		region_purge_table(REGION_RECORDS, first, first + units, from,
+				   from + count);
+		region_purge_table(REGION_MAPS, first, first + units, from,
+				   from + count);
 	}
 	osmem_lock(&osmem_core_lock);
 	region_put_run(purged ? &region.clean : &region.dirty, first, units);

@@ -16,8 +16,8 @@
 #define OSMEM_UNIT_SHIFT 16
 #define OSMEM_UNIT ((size_t)1 << OSMEM_UNIT_SHIFT)
 
-/* The bytes of a unit's record. */
-enum { OSMEM_RECORD = 192 };
+/* The bytes of a unit's record, and of its map: a bit for each 16. */
+enum { OSMEM_RECORD = 192, OSMEM_MAP = (1 << OSMEM_UNIT_SHIFT) / 16 / 8 };
 
 /*
  * base and the tables are set once, before limit becomes other than 0.
@@ -29,6 +29,7 @@ struct osmem_region {
 	char *records;
 	void **heads; /* each unit's slab: the record of its first unit */
 	uint8_t *classes; /* and its class: a free need not wait for that */
+	char *maps;	  /* OSMEM_MAP bytes for a unit */
 	atomic_size_t limit;
 	void *nobody; /* the head of a unit that is in no slab */
 };

@@ -141,9 +141,11 @@ struct osmem_slab *osmem_slab_new(unsigned int class,
 	s->secret = slab_new_secret(s->start);
 	s->full = false;
 	s->dirty = dirty;
-	s->ready = s->idle = 0;
+	s->ready = 0;
+	s->idle = 0;
 	s->prev = s->next = s->posted_next = NULL;
-	memset(s->lists, 0, sizeof(s->lists));
+	s->map = (uint64_t *)(osmem_region.maps + first * OSMEM_MAP);
+	memset(s->map, 0, OSMEM_MAP);
 	memset(s->busy, 0, sizeof(s->busy));
 	atomic_store_explicit(&s->used, 0, memory_order_relaxed);
 	atomic_store_explicit(&s->gone, 0, memory_order_relaxed);
@@ -199,37 +201,19 @@ slab_use(struct osmem_slab *s, uint32_t index, uint32_t counted)
 	} while (unlikely(row.first++ != row.last));
 }
 
-/*
- * Whether a slot bears a link of the slab's lists: it was freed twice then, as
- * who takes it out clears that. In 32 bits what a program leaves in a slot can
- * look so by chance.
- */
-static inline bool slab_is_listed(uintptr_t secret, const uintptr_t *slot)
-{
-	return sizeof(*slot) == 8 &&
-	       (slot[0] ^ slab_secret(secret, slot)) <= OSMEM_SLAB_LINK_MASK;
-}
-
 static inline __attribute__((always_inline)) void
-slab_put(struct osmem_slab *s, uintptr_t secret, uint32_t index)
+slab_put(struct osmem_slab *s, uint32_t index)
 {
 	struct slab_row row = slab_pieces(s, index);
 
-	slab_link(s, secret, index, row.first);
+	slab_set_ready(s, index);
 	do {
 		if (--s->busy[row.first] == 0)
 			s->idle++;
 	} while (unlikely(row.first++ != row.last));
 }
 
-static inline void slab_put_piece(struct osmem_slab *s, uint32_t index)
-{
-	slab_make_ready(s, 0, index, index);
-	s->idle++;
-}
-
-static size_t slab_put_pieces(struct osmem_slab *s, void *const *slots,
-			      size_t count)
+size_t osmem_slab_put(struct osmem_slab *s, void *const *slots, size_t count)
 {
 	size_t n;
 
@@ -238,77 +222,29 @@ static size_t slab_put_pieces(struct osmem_slab *s, void *const *slots,
 	     n++) {
 		if (unlikely(!osmem_slab_is_marked(slots[n])))
 			osmem_report_written(slots[n], s->size);
-		slab_put_piece(s, slab_index(s, slots[n]));
+		slab_put(s, slab_index(s, slots[n]));
 	}
-	return n;
-}
-
-static size_t slab_put_slots(struct osmem_slab *s, void *const *slots,
-			   size_t count)
-{
-	uintptr_t secret = s->secret;
-	size_t n;
-
-	for (n = 0;
-	     n < count && (uintptr_t)slots[n] - (uintptr_t)s->start < s->most;
-	     n++) {
-		if (unlikely(!osmem_slab_is_marked(slots[n])) ||
-		    unlikely(slab_is_listed(secret, slots[n])))
-			osmem_report_written(slots[n], s->size);
-		slab_put(s, secret, slab_index(s, slots[n]));
-	}
-	return n;
-}
-
-size_t osmem_slab_put(struct osmem_slab *s, void *const *slots, size_t count)
-{
-	size_t n = s->by_slot ? slab_put_pieces(s, slots, count) :
-				slab_put_slots(s, slots, count);
-
 	slab_count_used(s, -(uint32_t)n);
 	return n;
 }
 
-/* From the lowest piece: what is in use stays together. */
+/* Of the first word of the map with any: what is in use stays together. */
 static uint32_t slab_take_ready(struct osmem_slab *s, void **end, uint32_t most)
 {
-	struct slab_links links = slab_links(s);
-	uint32_t piece = (uint32_t)__builtin_ctz(s->ready);
-	uint32_t link = s->lists[piece];
-	uint32_t taken = 0;
-
-	while (link != 0 && taken < most) {
-		uintptr_t *slot = slab_linked(&links, link);
-
-		slab_use(s, link - 1, OSMEM_SLAB_PIECES);
-		link = slab_next(&links, slot, 0);
-		slot[0] = 0;
-		*--end = slot;
-		taken++;
-	}
-	s->lists[piece] = (uint16_t)link;
-	if (link == 0)
-		s->ready &= ~(1U << piece);
-	return taken;
-}
-
-/* The same where each slot is a piece. */
-static uint32_t slab_take_pieces(struct osmem_slab *s, void **end,
-				 uint32_t most)
-{
-	uint32_t ready = s->ready;
+	uint32_t word = (uint32_t)__builtin_ctzll(s->ready);
+	uint64_t map = s->map[word];
 	uint32_t taken;
 
-	for (taken = 0; taken < most && ready != 0; taken++) {
-		void *slot = slab_slot(s, (uint32_t)__builtin_ctz(ready));
+	for (taken = 0; taken < most && map != 0; taken++) {
+		uint32_t index = word * 64 + (uint32_t)__builtin_ctzll(map);
 
-		if (unlikely(!osmem_slab_is_marked(slot)))
-			osmem_report_written(slot, s->size);
-		*--end = slot;
-		ready &= ready - 1;
+		slab_use(s, index, OSMEM_SLAB_PIECES);
+		map &= map - 1;
+		*--end = slab_slot(s, index);
 	}
-	s->ready = ready;
-	s->idle -= taken;
+	s->map[word] = map;
+	if (map == 0)
+		s->ready &= s->ready - 1;
 	return taken;
 }
 
@@ -337,13 +273,9 @@ static uint32_t slab_take_fresh(struct osmem_slab *s, void **end, uint32_t most)
 		uintptr_t *slot = (uintptr_t *)(s->start + carved);
 		uint32_t counted = 0;
 
-		if (carved != 0)
+		if (carved != 0 && !s->by_slot)
 			counted = ((carved - 1) >> osmem_slab_piece_shift) + 1;
-		if (!s->by_slot)
-			slab_use(s, index, counted);
-		index++;
-		/* It may have been carved before, and bear a link. */
-		slot[0] = 0;
+		slab_use(s, index++, counted);
 		osmem_slab_set_mark(slot);
 		*--end = slot;
 		carved += s->size;
@@ -364,8 +296,6 @@ uint32_t osmem_slab_take(struct osmem_slab *s, void **end, uint32_t count)
 	uint32_t taken = 0;
 
 	osmem_slab_restore(s);
-	if (s->by_slot)
-		taken = slab_take_pieces(s, end, count);
 	while (taken < count && s->ready != 0)
 		taken += slab_take_ready(s, end - taken, count - taken);
 	if (taken == 0) {
@@ -398,7 +328,7 @@ void osmem_slab_catch_up(struct osmem_slab *s)
 
 /*
  * So many slots of the list that starts with a link: the first most below end.
- * What was freed twice is met again, with a link of another list.
+ * What was freed twice is met again, without its link or in the map.
  */
 static void slab_put_remote(struct osmem_slab *s, uint32_t link, uint32_t count,
 			    void **end, uint32_t most)
@@ -409,14 +339,10 @@ static void slab_put_remote(struct osmem_slab *s, uint32_t link, uint32_t count,
 
 	for (; count != 0; count--, link = next) {
 		slot = slab_linked(&links, link);
-		next = slab_next(&links, slot, SLAB_REMOTE);
-		if (most == 0 && !s->by_slot) {
-			slab_put(s, links.secret, link - 1);
-			continue;
-		}
+		next = slab_next(&links, slot);
 		slot[0] = 0;
 		if (most == 0) {
-			slab_put_piece(s, link - 1);
+			slab_put(s, link - 1);
 			continue;
 		}
 		most--;

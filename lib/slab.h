@@ -3,19 +3,19 @@
  * slab.h - a slab: units cut into slots of one size class, and its record.
  *
  * A slot is handed out, or free in exactly one place: its owner's bin for the
- * class (thread.h), one of the slab's own lists, its remote list (what other
- * threads freed), not carved yet, or gone with its pages. A free slot's first
- * word is the link, its second the mark: the process's secret and the address,
- * written by every free, and looked for and cleared by every allocation. So a
- * second free is seen, or else the second allocation; and the mark of one slot
- * is none in another, whatever a program copies. Links are numbers of slots,
- * mixed with the slab's secret: a slot that is no longer what a free has left
- * is reported when it is met, and leads nowhere.
+ * class (thread.h), the slab's map, its remote list (what other threads freed),
+ * not carved yet, or gone with its pages. The map is a bit for each slot, out of
+ * line. A free slot's second word is the mark: the process's secret and the
+ * address, written by every free, and looked for and cleared by every
+ * allocation. So a second free is seen, or else the second allocation; and the
+ * mark of one slot is none in another, whatever a program copies. The first
+ * word is the link of the remote list: numbers of slots, mixed with the slab's
+ * secret. A slot that is no longer what a free has left is reported when it is
+ * met, and leads nowhere.
  *
  * A slab is divided into pieces: its pages, or its slots when those are no
- * smaller. Each page has a list of its free slots and a count of those in use,
- * so one without any is known at once, and can be given back; a slot that is a
- * piece is ready or not, and nothing is written into it.
+ * smaller. Each has a count of the slots in use that touch it, so one without
+ * any is known at once, and can be given back.
  *
  * Who holds the slab (the lock of its owner, or of the pool that it is in) may
  * touch its record; the words that others read are atomic.
@@ -76,14 +76,14 @@ struct osmem_slab {
 	struct osmem_slab *posted_next;
 	struct osmem_slab *prev;
 	struct osmem_slab *next;
-	uint32_t ready; /* pieces that have free slots */
-	uint32_t idle;  /* how many have memory and no slot in use */
+	uint32_t idle; /* pieces that have memory and no slot in use */
 	/* Bytes above carved that were, and went. The holder writes. */
 	_Atomic(uint32_t) absent;
 
-	/* Of pages: slots, from 1, and how many in use touch it. */
-	_Alignas(64) uint16_t lists[OSMEM_SLAB_PIECES];
-	uint16_t busy[OSMEM_SLAB_PIECES];
+	/* The slots that are free here, and the words of that with any. */
+	_Alignas(64) uint64_t *map;
+	uint64_t ready;
+	uint16_t busy[OSMEM_SLAB_PIECES]; /* slots in use that touch it */
 };
 
 _Static_assert(sizeof(struct osmem_slab) == OSMEM_RECORD, "a unit's record");
@@ -230,13 +230,13 @@ OSMEM_FN bool osmem_slab_has_slots(const struct osmem_slab *s);
 /*
  * Takes up to count slots, which count as used then: free ones, then fresh
  * ones, then such as were gone. They are stored below end, the first nearest to
- * it. How many; 0 when there are none. Held.
+ * it, their marks not verified. How many; 0 when there are none. Held.
  */
 OSMEM_FN uint32_t osmem_slab_take(struct osmem_slab *s, void **end,
 				  uint32_t count);
 
 /*
- * Marked slots come back to the slab's own lists, up to the first that is not
+ * Marked slots come back to the slab, up to the first that is not
  * the slab's. How many. Held.
  */
 OSMEM_FN size_t osmem_slab_put(struct osmem_slab *s, void *const *slots,
@@ -275,7 +275,7 @@ static inline bool osmem_slab_is_ripe(const struct osmem_slab *s)
 
 /*
  * Takes the remote list over: up to most of its slots are stored below end, the
- * first nearest to it, and stay in use; the rest comes to the slab's own lists.
+ * first nearest to it, and stay in use; the rest comes back to the slab.
  * How many there were. posted says whether the slab has just come off its
  * owner's stack. Held.
  */

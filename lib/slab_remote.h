@@ -103,7 +103,7 @@ osmem_slab_free_remote(struct osmem_slab *s, void *p, uint32_t index)
 	uint32_t old = atomic_load_explicit(&s->remote, memory_order_relaxed);
 	uint32_t link = (index + 1) << OSMEM_SLAB_LINK_SHIFT;
 	/* Read before the slot is given up: the slab may be another's then. */
-	uintptr_t secret = slab_secret(s->secret, p) ^ SLAB_REMOTE;
+	uintptr_t secret = slab_secret(s->secret, p);
 	uint32_t now;
 	uint32_t count;
 

@@ -102,10 +102,27 @@ static inline void slab_set_gone(struct osmem_slab *s, uint32_t gone)
 	atomic_store_explicit(&s->owner, owner, memory_order_relaxed);
 }
 
-/* --- links --- */
+/* --- the map --- */
 
-/* In links of the remote list, so that a slot in both lists is noticed. */
-enum { SLAB_REMOTE = OSMEM_SLAB_LINK_MASK + 1 };
+/* A slot that is not in the map comes into it. */
+static inline void slab_set_ready(struct osmem_slab *s, uint32_t index)
+{
+	uint64_t bit = (uint64_t)1 << index % 64;
+
+	if (unlikely((s->map[index / 64] & bit) != 0))
+		osmem_report_written(slab_slot(s, index), s->size);
+	s->map[index / 64] |= bit;
+	s->ready |= (uint64_t)1 << index / 64;
+}
+
+static inline void slab_clear_ready(struct osmem_slab *s, uint32_t index)
+{
+	s->map[index / 64] &= ~((uint64_t)1 << index % 64);
+	if (s->map[index / 64] == 0)
+		s->ready &= ~((uint64_t)1 << index / 64);
+}
+
+/* --- links --- */
 
 /* What links are read with. Copied: the stores into slots might change it. */
 struct slab_links {
@@ -140,39 +157,14 @@ static inline uintptr_t *slab_linked(const struct slab_links *l, uint32_t link)
 
 /* The link of a slot that is free; whoever wrote into it is reported. */
 static inline uint32_t slab_next(const struct slab_links *l,
-				 const uintptr_t *slot, uint32_t list)
+				 const uintptr_t *slot)
 {
-	uintptr_t next = slot[0] ^ slab_secret(l->secret, slot) ^ list;
+	uintptr_t next = slot[0] ^ slab_secret(l->secret, slot);
 
 	if (unlikely(slot[1] != (l->key ^ (uintptr_t)slot)) ||
 	    unlikely(next > l->slots))
 		osmem_report_written(slot, l->size);
 	return (uint32_t)next;
-}
-
-/* A slot comes to the list of its piece. */
-static inline void slab_link(struct osmem_slab *s, uintptr_t secret,
-			     uint32_t index, uint32_t piece)
-{
-	uintptr_t *slot = slab_slot(s, index);
-
-	slot[0] = slab_secret(secret, slot) ^ s->lists[piece];
-	s->lists[piece] = (uint16_t)(index + 1);
-	s->ready |= 1U << piece;
-}
-
-/* The same, or the piece itself is ready: it is a slot that is not so yet. */
-static inline void slab_make_ready(struct osmem_slab *s, uintptr_t secret,
-				   uint32_t index, uint32_t piece)
-{
-	uint32_t bit = 1U << piece;
-
-	if (!s->by_slot)
-		slab_link(s, secret, index, piece);
-	else if (likely((s->ready & bit) == 0))
-		s->ready |= bit;
-	else
-		osmem_report_written(slab_slot(s, index), s->size);
 }
 
 /* So many slots are carved. */

@@ -20,8 +20,6 @@ static uint32_t slab_idle_pieces(const struct osmem_slab *s)
 	uint32_t pieces = 0;
 	uint32_t i;
 
-	if (s->by_slot)
-		return s->ready;
 	for (i = 0; i < OSMEM_SLAB_PIECES; i++)
 		if (s->busy[i] == 0 &&
 		    i * slab_piece_size(s) < osmem_slab_carved(s))
@@ -29,37 +27,13 @@ static uint32_t slab_idle_pieces(const struct osmem_slab *s)
 	return pieces & ~slab_gone(s);
 }
 
-/* A slot that begins in a piece that stays leaves its list. */
-static void slab_unlink(struct osmem_slab *s, uint32_t index, uint32_t piece)
-{
-	struct slab_links links = slab_links(s);
-	uint32_t at = s->lists[piece] - 1U;
-	uintptr_t *before = NULL;
-
-	while (at != index) {
-		before = slab_slot(s, at);
-		at = slab_next(&links, before, 0) - 1;
-	}
-	at = slab_next(&links, slab_slot(s, index), 0);
-	if (before != NULL)
-		before[0] = slab_secret(s->secret, before) ^ at;
-	else
-		s->lists[piece] = (uint16_t)at;
-	if (s->lists[piece] == 0)
-		s->ready &= ~(1U << piece);
-}
-
-/* What touches the piece leaves the lists, and the piece is gone. */
+/* What touches the piece leaves the map, and the piece is gone. */
 static void slab_forget(struct osmem_slab *s, uint32_t piece)
 {
-	uint32_t first = slab_slots(s, piece).first;
-	uint32_t begin = slab_pieces(s, first).first;
+	struct slab_row row = slab_slots(s, piece);
 
-	s->lists[piece] = 0;
-	s->ready &= ~(1U << piece);
-	if (begin != piece && first < osmem_slab_carved(s) / s->size &&
-	    !slab_is_gone(s, first))
-		slab_unlink(s, first, begin);
+	for (; row.first <= row.last; row.first++)
+		slab_clear_ready(s, row.first);
 	slab_set_gone(s, slab_gone(s) | 1U << piece);
 	s->idle--;
 }
@@ -139,8 +113,7 @@ static void slab_restore_one(struct osmem_slab *s, uint32_t gone)
 	for (; row.first <= row.last && row.first < carved; row.first++)
 		if (!slab_is_gone(s, row.first)) {
 			osmem_slab_set_mark(slab_slot(s, row.first));
-			slab_make_ready(s, s->secret, row.first,
-					slab_pieces(s, row.first).first);
+			slab_set_ready(s, row.first);
 		}
 }
 

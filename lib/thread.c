@@ -525,6 +525,8 @@ void *osmem_thread_refill(unsigned int class)
 	osmem_thread_leave(t);
 	if (slot == NULL)
 		return NULL;
+	if (unlikely(!osmem_slab_is_marked(slot)))
+		osmem_report_written(slot, thread_rules[class].size);
 	t->limit =
 		atomic_load_explicit(&osmem_region.limit, memory_order_acquire);
 	slot[1] = 0;

@@ -119,6 +119,7 @@ static _Alignas(65536) char memory[UNITS * OSMEM_UNIT];
 static _Alignas(64) char records[UNITS * OSMEM_RECORD];
 static void *heads[UNITS];
 static uint8_t classes[UNITS];
+static _Alignas(8) char maps[UNITS * OSMEM_MAP];
 static uint32_t in_use;
 static uint32_t slab_count;
 static size_t units_taken;
@@ -391,8 +392,10 @@ static void share(void)
 	interleave_share(&threads, sizeof(threads));
 	interleave_share(&osmem_core_lock, sizeof(osmem_core_lock));
 	interleave_share(&thread_pools[only], sizeof(thread_pools[only]));
-	for (i = 0; i < slab_count; i++)
+	for (i = 0; i < slab_count; i++) {
 		interleave_share(slabs[i], sizeof(*slabs[i]));
+		interleave_share(slabs[i]->map, sizeof(*slabs[i]->map));
+	}
 	for (i = 0; i < THREADS; i++)
 		share_owner(&owners[i]);
 	for (i = 0; i < in_use; i++)
@@ -413,6 +416,7 @@ static void prepare(size_t size, uint32_t count, uint32_t of)
 	osmem_region.records = records;
 	osmem_region.heads = heads;
 	osmem_region.classes = classes;
+	osmem_region.maps = maps;
 	atomic_store(&osmem_region.limit, sizeof(memory));
 	only = osmem_class_of(size);
 	in_use = count;
@@ -439,9 +443,8 @@ static void mark(uintptr_t *slot, bool *found)
 		found[i] = true;
 }
 
-/* Marks the slots of a list of a kind; how many there are. */
-static uint32_t mark_list(struct osmem_slab *slab, uint32_t link,
-			  uint32_t kind, bool *found)
+/* Marks the slots of a remote list; how many there are. */
+static uint32_t mark_list(struct osmem_slab *slab, uint32_t link, bool *found)
 {
 	struct slab_links links = slab_links(slab);
 	uint32_t n = 0;
@@ -450,7 +453,7 @@ static uint32_t mark_list(struct osmem_slab *slab, uint32_t link,
 		uintptr_t *slot = slab_slot(slab, link - 1);
 
 		mark(slot, found);
-		link = slab_next(&links, slot, kind);
+		link = slab_next(&links, slot);
 	}
 	return n;
 }
@@ -465,14 +468,13 @@ static uint32_t check_slots(uint32_t which)
 	uint32_t n;
 	uint32_t i;
 
-	for (i = 0; i < OSMEM_SLAB_PIECES; i++)
-		if (!slab->by_slot)
-			mark_list(slab, slab->lists[i], 0, found);
-		else if (slab->ready >> i & 1)
+	proof_claim(slab->ready <= 1 && slab->ready == (slab->map[0] != 0));
+	for (i = 0; i < 64; i++)
+		if (slab->map[0] >> i & 1)
 			mark(slab_slot(slab, i), found);
 	n = mark_list(slab,
 		      remote >> OSMEM_SLAB_LINK_SHIFT & OSMEM_SLAB_LINK_MASK,
-		      SLAB_REMOTE, found);
+		      found);
 	proof_claim(n == remote >> OSMEM_SLAB_COUNT_SHIFT);
 	for (i = which; i < in_use; i += slab_count) {
 		proof_claim(found[i] == done.freed[i]);
