@@ -122,6 +122,18 @@ static bool slab_is_too_large(size_t units)
 		osmem_region_is_refused());
 }
 
+/* Pages of the region's maps only where there are many slots. */
+static void slab_make_map(struct osmem_slab *s, size_t unit)
+{
+	size_t words = (s->most / s->size + 63) / 64;
+
+	s->map = s->few;
+	if (words > OSMEM_SLAB_FEW)
+		s->map = (uint64_t *)(osmem_region.maps + unit * OSMEM_MAP);
+	memset(s->map, 0, words * sizeof(*s->map));
+	s->ready = 0;
+}
+
 struct osmem_slab *osmem_slab_new(unsigned int class,
 				  struct osmem_thread *owner)
 {
@@ -141,11 +153,9 @@ struct osmem_slab *osmem_slab_new(unsigned int class,
 	s->secret = slab_new_secret(s->start);
 	s->full = false;
 	s->dirty = dirty;
-	s->ready = 0;
 	s->idle = 0;
 	s->prev = s->next = s->posted_next = NULL;
-	s->map = (uint64_t *)(osmem_region.maps + first * OSMEM_MAP);
-	memset(s->map, 0, OSMEM_MAP);
+	slab_make_map(s, first);
 	memset(s->busy, 0, sizeof(s->busy));
 	atomic_store_explicit(&s->used, 0, memory_order_relaxed);
 	atomic_store_explicit(&s->gone, 0, memory_order_relaxed);

@@ -30,7 +30,7 @@
 
 struct osmem_thread;
 
-enum { OSMEM_SLAB_PIECES = 16 };
+enum { OSMEM_SLAB_PIECES = 16, OSMEM_SLAB_FEW = 2 };
 
 struct osmem_slab {
 	/*
@@ -83,6 +83,7 @@ struct osmem_slab {
 	/* The slots that are free here, and the words of that with any. */
 	_Alignas(64) uint64_t *map;
 	uint64_t ready;
+	uint64_t few[OSMEM_SLAB_FEW]; /* the map, where that is enough */
 	uint16_t busy[OSMEM_SLAB_PIECES]; /* slots in use that touch it */
 };
 
