@@ -37,8 +37,22 @@ _Static_assert(offsetof(struct block_meta, seal) == 12, "seal at 12");
 _Static_assert(offsetof(struct block_meta, prev) == 16, "prev at 16");
 _Static_assert(offsetof(struct block_meta, next) == 24, "next at 24");
 
-/* The process's secret; set once before the first block. */
-OSMEM_VAR uint64_t osmem_block_key[2];
+/*
+ * The process's secret, set once before the first block: what a seal starts
+ * from, and a factor, odd, for each word that goes in.
+ */
+enum {
+	OSMEM_KEY_START,
+	OSMEM_KEY_PLACE,
+	OSMEM_KEY_SIZE,
+	OSMEM_KEY_STATUS,
+	OSMEM_KEY_PREV,
+	OSMEM_KEY_NEXT,
+	OSMEM_KEY_OTHER, /* for secrets of others' */
+	OSMEM_KEYS
+};
+
+OSMEM_VAR uint64_t osmem_block_key[OSMEM_KEYS];
 
 static inline void *osmem_block_payload(struct block_meta *b)
 {
@@ -61,21 +75,59 @@ static inline uint64_t osmem_block_mix(uint64_t h, uint64_t v)
 	return h ^ (h >> 29);
 }
 
-static inline OSMEM_ANY_BYTES uint32_t
-osmem_block_seal(const struct block_meta *b)
+static inline void osmem_block_set_key(const uint64_t seed[2])
 {
-	uint64_t h = osmem_block_mix(osmem_block_key[0], (uintptr_t)b);
+	uint64_t h = seed[0];
+	unsigned int i;
 
-	h = osmem_block_mix(h, b->size ^ ((uint64_t)b->status << 62));
-	h = osmem_block_mix(h, (uintptr_t)b->prev);
-	h = osmem_block_mix(h, (uintptr_t)b->next ^ osmem_block_key[1]);
-	return (uint32_t)(h >> 32);
+	for (i = 0; i < OSMEM_KEYS; i++) {
+		h = osmem_block_mix(osmem_block_mix(h, seed[1]), i);
+		osmem_block_key[i] = h | 1;
+	}
+}
+
+/*
+ * What goes into the seal but the status. The products do not wait for each
+ * other, and who knows the sum knows the seal of any status.
+ */
+static inline OSMEM_ANY_BYTES uint64_t
+osmem_block_sum(const struct block_meta *b)
+{
+	return osmem_block_key[OSMEM_KEY_START] +
+	       (uintptr_t)b * osmem_block_key[OSMEM_KEY_PLACE] +
+	       b->size * osmem_block_key[OSMEM_KEY_SIZE] +
+	       (uintptr_t)b->prev * osmem_block_key[OSMEM_KEY_PREV] +
+	       (uintptr_t)b->next * osmem_block_key[OSMEM_KEY_NEXT];
+}
+
+/* The upper half: it depends on all bits of each word. */
+static inline uint32_t osmem_block_seal(uint64_t sum, int status)
+{
+	sum += (unsigned int)status * osmem_block_key[OSMEM_KEY_STATUS];
+	return (uint32_t)(sum >> 32);
+}
+
+/* Whether b, whose sum this is, is intact and has this status. */
+static inline OSMEM_ANY_BYTES bool
+osmem_block_is(const struct block_meta *b, uint64_t sum,
+	       enum osmem_block_status status)
+{
+	return b->status == (int)status &&
+	       b->seal == osmem_block_seal(sum, (int)status);
+}
+
+/* Gives the block, whose sum this is, another status. */
+static inline void osmem_block_mark(struct block_meta *b, uint64_t sum,
+				    enum osmem_block_status status)
+{
+	b->status = (int)status;
+	b->seal = osmem_block_seal(sum, (int)status);
 }
 
 /* After a change of any field; the block was intact before. */
 static inline void osmem_block_reseal(struct block_meta *b)
 {
-	b->seal = osmem_block_seal(b);
+	b->seal = osmem_block_seal(osmem_block_sum(b), b->status);
 }
 
 /* Gives the block size and status and seals it. Links must be set before. */
@@ -83,8 +135,7 @@ static inline void osmem_block_set(struct block_meta *b, size_t size,
 				   enum osmem_block_status status)
 {
 	b->size = size;
-	b->status = (int)status;
-	osmem_block_reseal(b);
+	osmem_block_mark(b, osmem_block_sum(b), status);
 }
 
 /*
@@ -95,7 +146,7 @@ static inline OSMEM_ANY_BYTES bool
 osmem_block_intact(const struct block_meta *b)
 {
 	return (unsigned int)b->status <= OSMEM_MAPPED &&
-	       b->seal == osmem_block_seal(b);
+	       b->seal == osmem_block_seal(osmem_block_sum(b), b->status);
 }
 
 #endif

@@ -27,7 +27,7 @@
 #include <pthread.h>
 
 OSMEM_VAR_DEFINED atomic_bool osmem_init_done;
-OSMEM_VAR_DEFINED uint64_t osmem_block_key[2];
+OSMEM_VAR_DEFINED uint64_t osmem_block_key[OSMEM_KEYS];
 
 static struct osmem_lock init_lock;
 static size_t init_page;
@@ -108,15 +108,24 @@ static void init_watch(void)
 		osmem_watch_on = true;
 }
 
+static void init_keys(void)
+{
+	uint64_t seed[2];
+
+	osmem_sys_key(seed);
+	osmem_block_set_key(seed);
+	osmem_slab_key =
+		(uintptr_t)osmem_block_mix(osmem_block_key[OSMEM_KEY_OTHER],
+					   0x51ab) |
+		1;
+}
+
 void osmem_init_now(void)
 {
 	osmem_lock(&init_lock);
 	if (!atomic_load_explicit(&osmem_init_done, memory_order_relaxed)) {
 		init_page = osmem_sys_page_size();
-		osmem_sys_key(osmem_block_key);
-		osmem_slab_key = (uintptr_t)osmem_block_mix(osmem_block_key[1],
-							    0x51ab) |
-				 1;
+		init_keys();
 		osmem_index_init();
 		osmem_stretch_init();
 		osmem_init_apply_options();

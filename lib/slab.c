@@ -106,7 +106,7 @@ static uintptr_t slab_new_secret(const char *start)
 {
 	static uintptr_t lives;
 
-	return (uintptr_t)osmem_block_mix(osmem_block_key[0],
+	return (uintptr_t)osmem_block_mix(osmem_block_key[OSMEM_KEY_OTHER],
 					  (uintptr_t)start + ++lives);
 }
 

@@ -38,7 +38,7 @@ static struct {
 	size_t size;
 } live[LIVE];
 
-uint64_t osmem_block_key[2] = { 11, 13 };
+uint64_t osmem_block_key[OSMEM_KEYS] = { 11, 13, 17, 19, 23, 29 };
 struct osmem_stretch_state osmem_stretch;
 bool osmem_watch_on;
 

@@ -136,7 +136,7 @@ static struct {
 /* --- what all this stands on --- */
 
 struct osmem_region osmem_region;
-uint64_t osmem_block_key[2];
+uint64_t osmem_block_key[OSMEM_KEYS];
 
 struct osmem_region_totals osmem_region_totals(void)
 {
