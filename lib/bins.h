@@ -36,8 +36,8 @@ static inline bool osmem_bins_may_hold(const struct osmem_bins *bins,
 	size_t i = low / OSMEM_ALIGN;
 	size_t j = high / OSMEM_ALIGN;
 
-	return j >= OSMEM_BINS || (bins->any << (OSMEM_BINS - 1 - j) >>
-				   (OSMEM_BINS - 1 - j) >> i) != 0;
+	return j >= OSMEM_BINS ||
+	       (bins->any >> i & (((uint64_t)2 << (j - i)) - 1)) != 0;
 }
 
 OSMEM_FN size_t osmem_bins_count(const struct osmem_bins *bins);

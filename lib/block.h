@@ -130,6 +130,20 @@ static inline void osmem_block_reseal(struct block_meta *b)
 	b->seal = osmem_block_seal(osmem_block_sum(b), b->status);
 }
 
+/*
+ * The status of its neighbours will be asked for. Where they are b's header
+ * says, which is waited for itself; it helps to guess that they have size
+ * bytes. b may be anything, as nothing is read.
+ */
+static inline void osmem_block_expect_neighbours(const struct block_meta *b,
+						 size_t size)
+{
+	uintptr_t status = (uintptr_t)b + offsetof(struct block_meta, status);
+
+	__builtin_prefetch((const void *)(status + OSMEM_META + size));
+	__builtin_prefetch((const void *)(status - OSMEM_META - size));
+}
+
 /* Gives the block size and status and seals it. Links must be set before. */
 static inline void osmem_block_set(struct block_meta *b, size_t size,
 				   enum osmem_block_status status)

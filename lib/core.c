@@ -326,7 +326,7 @@ static void core_release(const char *call, struct osmem_place place)
 		core_release_slot(call, place);
 	} else if (place.block->status == OSMEM_USED) {
 		core_hide(place.block);
-		osmem_heap_free(place.block);
+		osmem_heap_free(osmem_block_payload(place.block));
 		core_leave();
 	} else {
 		core_hide(place.block);
@@ -360,16 +360,13 @@ void osmem_core_serve_free(const char *call, void *ptr)
 	osmem_sites_note(ptr, OSMEM_SITE_FREE);
 	if (unlikely(osmem_hard_is_used()) && core_free_hard(call, ptr))
 		return;
-	/* Most of the time of a free is waiting for the header. */
-	__builtin_prefetch(osmem_block_of(ptr), 1);
 	if (core_free_slot(ptr))
 		return;
 	core_enter();
-	b = osmem_heap_live(ptr);
+	b = osmem_heap_free(ptr);
 	if (likely(b != NULL)) {
 		core_fill(ptr, b->size, OSMEM_FILL_FREED);
 		core_hide(b);
-		osmem_heap_free(b);
 		core_leave();
 		return;
 	}

@@ -62,22 +62,33 @@ static void heap_unlist(struct block_meta *b)
 
 /* --- the list --- */
 
-/* The next block when it is free and there is no hole before it, else NULL. */
+/* The next block is free, and there is no hole before it. */
+static bool heap_is_free_behind(struct block_meta *b)
+{
+	return (char *)b->next == osmem_block_end(b) &&
+	       b->next->status == OSMEM_FREE;
+}
+
+/* There may be a hole behind the block before. */
+static bool heap_is_free_before(struct block_meta *b)
+{
+	return b->prev != NULL && b->prev->status == OSMEM_FREE;
+}
+
+/* The next block when it can be merged with b, else NULL. */
 static struct block_meta *heap_free_behind(struct block_meta *b)
 {
-	struct block_meta *next = b->next;
-
-	if ((char *)next != osmem_block_end(b) || next->status != OSMEM_FREE)
+	if (!heap_is_free_behind(b))
 		return NULL;
-	osmem_report_unless_intact(next);
-	return next;
+	osmem_report_unless_intact(b->next);
+	return b->next;
 }
 
 static struct block_meta *heap_free_before(struct block_meta *b)
 {
 	struct block_meta *prev = b->prev;
 
-	if (prev == NULL || prev->status != OSMEM_FREE)
+	if (!heap_is_free_before(b))
 		return NULL;
 	osmem_report_unless_intact(prev);
 	return osmem_block_end(prev) == (char *)b ? prev : NULL;
@@ -329,13 +340,6 @@ static bool heap_preallocate(void)
 	return true;
 }
 
-/* What comes before each search but merging (rules 8a and 23). */
-static bool heap_prepare(void)
-{
-	osmem_heap_follow_break();
-	return heap_preallocate();
-}
-
 /*
  * Merges again from end to end, for the free blocks that are in no set: room
  * in the sets may have come, or be made by the merging. Not at each search
@@ -367,11 +371,32 @@ static OSMEM_COLD bool heap_relist(bool now)
 	return true;
 }
 
-struct block_meta *osmem_heap_alloc(size_t size)
+/*
+ * Most searches come down to this: the block that was freed last is the only
+ * one that is new, has no free neighbour, and is just what is asked for. False
+ * when it takes more to know.
+ */
+static bool heap_reuse(struct block_meta *b, size_t size)
+{
+	uint64_t sum = osmem_block_sum(b);
+
+	if (!osmem_block_is(b, sum, OSMEM_FREE) || b->size != size ||
+	    osmem_bins_may_hold(&osmem_heap.ready, size, size) ||
+	    heap_is_free_behind(b) || heap_is_free_before(b))
+		return false;
+	osmem_block_mark(b, sum, OSMEM_USED);
+	osmem_heap.freed = NULL;
+	osmem_heap.used_blocks++;
+	osmem_heap.used_bytes += size;
+	return true;
+}
+
+static __attribute__((noinline)) struct block_meta *heap_search(size_t size)
 {
 	struct block_meta *b;
 
-	if (!heap_prepare())
+	osmem_heap_follow_break();
+	if (!heap_preallocate())
 		return NULL;
 	b = heap_best_fit(heap_merge_all(), size);
 	if (b == NULL && heap_relist(false))
@@ -381,6 +406,17 @@ struct block_meta *osmem_heap_alloc(size_t size)
 	if (b == NULL && heap_relist(true))
 		b = heap_best_fit(NULL, size);
 	return b != NULL ? heap_use(b, size) : NULL;
+}
+
+struct block_meta *osmem_heap_alloc(size_t size)
+{
+	struct block_meta *b = osmem_heap.freed;
+
+	osmem_heap.asked = size;
+	if (!osmem_heap_may_be_cut() && b != NULL &&
+	    osmem_heap.fresh.count == 0 && heap_reuse(b, size))
+		return b;
+	return heap_search(size);
 }
 
 /* --- aligned blocks (rule 28) --- */
@@ -454,7 +490,8 @@ struct block_meta *osmem_heap_alloc_aligned(size_t size, size_t alignment)
 {
 	struct block_meta *b;
 
-	if (!heap_prepare())
+	osmem_heap_follow_break();
+	if (!heap_preallocate())
 		return NULL;
 	b = heap_merge_all();
 	if (b != NULL)
@@ -469,12 +506,6 @@ struct block_meta *osmem_heap_alloc_aligned(size_t size, size_t alignment)
 
 /* --- freeing and resizing --- */
 
-bool osmem_heap_is_swollen(struct block_meta *b)
-{
-	return osmem_index_contains(&osmem_heap.swollen,
-				    osmem_heap_place_key(b));
-}
-
 static void heap_note_swollen(struct block_meta *b, bool swollen)
 {
 	if (osmem_heap.swollen.count != 0)
@@ -485,14 +516,53 @@ static void heap_note_swollen(struct block_meta *b, bool swollen)
 				   osmem_heap_place_key(b));
 }
 
-void osmem_heap_free(struct block_meta *b)
+/* For a block that is free now, where there is more to do. */
+static __attribute__((noinline)) struct block_meta *
+heap_free_more(struct block_meta *b)
 {
-	OSMEM_ASSERT(b->status == OSMEM_USED);
 	heap_note_swollen(b, false);
+	heap_make_fresh(b);
+	return b;
+}
+
+/* ptr lies in the stretch that was found last, or in none. */
+static inline OSMEM_ANY_BYTES struct block_meta *
+heap_free_found(const void *ptr)
+{
+	struct block_meta *b = osmem_block_of(ptr);
+	uint64_t sum;
+
+	if (!osmem_heap_holds(ptr))
+		return NULL;
+	sum = osmem_block_sum(b);
+	if (!osmem_block_is(b, sum, OSMEM_USED))
+		return NULL;
+	osmem_block_mark(b, sum, OSMEM_FREE);
 	osmem_heap.used_blocks--;
 	osmem_heap.used_bytes -= b->size;
-	osmem_block_set(b, b->size, OSMEM_FREE);
-	heap_make_fresh(b);
+	if (osmem_heap.freed != NULL || osmem_heap.swollen.count != 0)
+		return heap_free_more(b);
+	osmem_heap.freed = b;
+	return b;
+}
+
+static __attribute__((noinline)) struct block_meta *
+heap_free_elsewhere(const void *ptr)
+{
+	struct osmem_stretch s;
+
+	osmem_heap_follow_break();
+	return osmem_stretch_find(ptr, &s) ? heap_free_found(ptr) : NULL;
+}
+
+struct block_meta *osmem_heap_free(const void *ptr)
+{
+	/* A search comes next, and asks whether the neighbours are free. */
+	osmem_block_expect_neighbours(osmem_block_of(ptr), osmem_heap.asked);
+	if (osmem_heap_may_be_cut() ||
+	    unlikely(!osmem_stretch_holds(osmem_stretch.found, ptr)))
+		return heap_free_elsewhere(ptr);
+	return heap_free_found(ptr);
 }
 
 /* Rule 20b. */

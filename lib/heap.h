@@ -19,8 +19,11 @@ OSMEM_FN struct block_meta *osmem_heap_alloc(size_t size);
 OSMEM_FN struct block_meta *osmem_heap_alloc_aligned(size_t size,
 						     size_t alignment);
 
-/* Marks a live block free; nothing is merged (rule 15). */
-OSMEM_FN void osmem_heap_free(struct block_meta *b);
+/*
+ * Marks the live block whose payload ptr is free; nothing is merged (rule 15).
+ * NULL when it is none of the heap's.
+ */
+OSMEM_FN struct block_meta *osmem_heap_free(const void *ptr);
 
 /*
  * Gives a live block another size where it stands (rules 19, 20). False when
@@ -30,9 +33,6 @@ OSMEM_FN bool osmem_heap_resize(struct block_meta *b, size_t size);
 
 /* Whether a live block is larger than was asked because of rule 20c. */
 OSMEM_FN bool osmem_heap_is_swollen(struct block_meta *b);
-
-/* The live block whose payload ptr is; NULL when it is none of the heap's. */
-OSMEM_FN struct block_meta *osmem_heap_live(const void *ptr);
 
 /* What ptr is in the heap. Fast for live blocks; else it may walk. */
 OSMEM_FN struct osmem_place osmem_heap_locate(const void *ptr);

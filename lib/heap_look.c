@@ -55,37 +55,29 @@ heap_explain(struct osmem_stretch s, const void *ptr, bool former)
 	return place;
 }
 
-/* Whether a header stands before ptr, which lies in s, and holds. */
-static bool heap_has_header(struct osmem_stretch s, const void *ptr)
-{
-	return (char *)ptr - s.start >= OSMEM_META &&
-	       (uintptr_t)ptr % OSMEM_ALIGN == 0 &&
-	       osmem_block_intact(osmem_block_of(ptr));
-}
-
-OSMEM_ANY_BYTES struct block_meta *osmem_heap_live(const void *ptr)
-{
-	struct block_meta *b = osmem_block_of(ptr);
-	struct osmem_stretch s;
-
-	osmem_heap_follow_break();
-	return osmem_stretch_find(ptr, &s) && heap_has_header(s, ptr) &&
-	       b->status == OSMEM_USED ? b : NULL;
-}
-
 OSMEM_ANY_BYTES struct osmem_place osmem_heap_locate(const void *ptr)
 {
-	struct block_meta *b = osmem_heap_live(ptr);
-	struct osmem_place place = { .found = OSMEM_FOUND_LIVE, .block = b };
+	struct block_meta *b = osmem_block_of(ptr);
+	struct osmem_place place = { .found = OSMEM_FOUND_NOTHING };
 	struct osmem_stretch s;
+	bool whole;
 
-	if (likely(b != NULL))
-		return place;
-	place.found = OSMEM_FOUND_NOTHING;
+	osmem_heap_follow_break();
 	if (!osmem_stretch_find(ptr, &s))
 		return place;
-	return heap_explain(s, ptr, heap_has_header(s, ptr) &&
-			    osmem_block_of(ptr)->status == OSMEM_FREE);
+	whole = osmem_heap_holds(ptr) && osmem_block_intact(b);
+	if (likely(whole && b->status == OSMEM_USED)) {
+		place.found = OSMEM_FOUND_LIVE;
+		place.block = b;
+		return place;
+	}
+	return heap_explain(s, ptr, whole && b->status == OSMEM_FREE);
+}
+
+bool osmem_heap_is_swollen(struct block_meta *b)
+{
+	return osmem_index_contains(&osmem_heap.swollen,
+				    osmem_heap_place_key(b));
 }
 
 /* --- walking and checking --- */
@@ -286,7 +278,7 @@ static void heap_recount(void)
 }
 
 /* No header at or above brk is read: there may be nothing any more. */
-void osmem_heap_cut(char *brk, char *end)
+static void heap_cut(char *brk, char *end)
 {
 	struct block_meta *last = NULL;
 	struct block_meta *b = osmem_heap.first;
@@ -327,4 +319,12 @@ void osmem_heap_cut(char *brk, char *end)
 	}
 	osmem_heap.top = osmem_stretch.break_end != NULL ? last : NULL;
 	heap_recount();
+}
+
+void osmem_heap_look_at_break(void)
+{
+	char *brk = osmem_sys_break();
+
+	if (brk < osmem_stretch.break_end)
+		heap_cut(brk, osmem_stretch.break_end);
 }

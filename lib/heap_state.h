@@ -23,8 +23,9 @@ struct osmem_heap_state {
 	size_t misses;	 /* searches that might have wanted one of them */
 	size_t blocks;
 	size_t used_blocks;
-	size_t used_bytes;
 	bool preallocated;
+	size_t used_bytes;
+	size_t asked; /* last, for a guess at the size of neighbours */
 };
 
 OSMEM_VAR struct osmem_heap_state osmem_heap;
@@ -53,20 +54,37 @@ static inline bool osmem_heap_is_listed(struct block_meta *b)
 /* Puts the block that was freed last into the set of the others. */
 OSMEM_FN void osmem_heap_list_freed(void);
 
-/* Forgets what lies in [brk, end), which was ours: see below. */
-OSMEM_FN OSMEM_COLD void osmem_heap_cut(char *brk, char *end);
+/* The rest of what follows. */
+OSMEM_FN OSMEM_COLD void osmem_heap_look_at_break(void);
+
+/* Whether somebody may have moved the break down into our space. */
+static inline bool osmem_heap_may_be_cut(void)
+{
+	return unlikely((char *)*osmem_sys_break_at < osmem_stretch.break_end);
+}
 
 /*
  * Before anything that reads headers which the caller does not vouch for: if
- * somebody has moved the break down into our space (rule 23), forgets the
- * blocks that are gone. A block that is cut in two keeps what is left of it.
+ * that is so (rule 23), forgets the blocks that are gone. A block that is cut
+ * in two keeps what is left of it.
  */
 static inline void osmem_heap_follow_break(void)
 {
-	char *end = osmem_stretch.break_end;
+	if (osmem_heap_may_be_cut())
+		osmem_heap_look_at_break();
+}
 
-	if (end != NULL && unlikely((char *)osmem_sys_break() < end))
-		osmem_heap_cut((char *)osmem_sys_break(), end);
+/*
+ * Whether ptr lies in the stretch that was found last, where a payload may,
+ * with room for a header.
+ */
+static inline bool osmem_heap_holds(const void *ptr)
+{
+	struct osmem_stretch s = osmem_stretch.found;
+
+	return osmem_stretch_holds(s, ptr) &&
+	       (const char *)ptr - s.start >= OSMEM_META &&
+	       (uintptr_t)ptr % OSMEM_ALIGN == 0;
 }
 
 #endif

@@ -124,6 +124,7 @@ void osmem_init_now(void)
 {
 	osmem_lock(&init_lock);
 	if (!atomic_load_explicit(&osmem_init_done, memory_order_relaxed)) {
+		osmem_sys_init();
 		init_page = osmem_sys_page_size();
 		init_keys();
 		osmem_index_init();

@@ -11,9 +11,9 @@
 
 #include "common.h"
 
+#include "self.h"
 #include "sys.h"
 
-#include <errno.h>
 #include <stdatomic.h>
 
 /*
@@ -37,10 +37,10 @@ OSMEM_VAR struct osmem_lock osmem_core_lock;
 /* Before a report that ends the process: its handlers may allocate. */
 OSMEM_FN void osmem_lock_abandon(struct osmem_lock *lock);
 
-/* Identifies a thread, also in the child of its fork; costs no TLS. */
+/* Identifies a thread, also in the child of its fork. */
 static inline uintptr_t osmem_lock_self(void)
 {
-	return (uintptr_t)&errno;
+	return (uintptr_t)&osmem_thread_self;
 }
 
 OSMEM_FN OSMEM_COLD void osmem_lock_slow(struct osmem_lock *lock);
@@ -51,7 +51,7 @@ static inline bool osmem_lock_try(struct osmem_lock *lock)
 {
 	uintptr_t idle = 0;
 
-	if (osmem_sys_is_alone()) {
+	if (likely(osmem_sys_is_alone())) {
 		idle = atomic_load_explicit(&lock->word, memory_order_relaxed);
 		if (likely(idle == 0))
 			atomic_store_explicit(&lock->word, osmem_lock_self(),
@@ -73,7 +73,7 @@ static inline void osmem_unlock(struct osmem_lock *lock)
 {
 	if (!OSMEM_CONF_THREADS || unlikely(lock->forking))
 		return;
-	if (osmem_sys_is_alone())
+	if (likely(osmem_sys_is_alone()))
 		atomic_store_explicit(&lock->word, 0, memory_order_relaxed);
 	else if (unlikely(atomic_exchange_explicit(&lock->word, 0,
 						   memory_order_release) &

@@ -30,14 +30,16 @@ OSMEM_VAR struct osmem_stretch_state osmem_stretch;
 /* Finds the stretch that holds p, and remembers it as the last. */
 OSMEM_FN bool osmem_stretch_search(const void *p);
 
+static inline bool osmem_stretch_holds(struct osmem_stretch s, const void *p)
+{
+	return (uintptr_t)p - (uintptr_t)s.start < (size_t)(s.end - s.start);
+}
+
 /* The stretch that holds p; false when there is none. */
 static inline bool osmem_stretch_find(const void *p,
 				      struct osmem_stretch *found)
 {
-	const char *start = osmem_stretch.found.start;
-	size_t size = (size_t)(osmem_stretch.found.end - start);
-
-	if (unlikely((uintptr_t)p - (uintptr_t)start >= size) &&
+	if (unlikely(!osmem_stretch_holds(osmem_stretch.found, p)) &&
 	    !osmem_stretch_search(p))
 		return false;
 	*found = osmem_stretch.found;

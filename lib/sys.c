@@ -38,6 +38,15 @@ typedef long long sys_futex_time;
 
 extern char **environ;
 
+#ifdef __GLIBC__
+extern char __libc_single_threaded __attribute__((weak));
+extern void *__curbrk __attribute__((weak));
+#endif
+
+static void *const sys_unknown = NULL;
+OSMEM_VAR_DEFINED void *const *osmem_sys_break_at = &sys_unknown;
+OSMEM_VAR_DEFINED const char *osmem_sys_alone_at = (const char *)&sys_unknown;
+
 static int sys_mmap(size_t size, int prot, int flags, void **out)
 {
 	int saved = errno;
@@ -204,6 +213,20 @@ void *osmem_sys_break(void)
 	return sys_sbrk(0);
 }
 
+/*
+ * In a namespace of dlmopen's, whose libc does not know who else moves the
+ * break, sbrk(0) is a system call; there libc never says that it is alone.
+ */
+void osmem_sys_init(void)
+{
+#ifdef __GLIBC__
+	if (&__libc_single_threaded != NULL)
+		osmem_sys_alone_at = &__libc_single_threaded;
+	if (&__curbrk != NULL && osmem_sys_is_alone())
+		osmem_sys_break_at = &__curbrk;
+#endif
+}
+
 int osmem_sys_grow_break(size_t size, void **out)
 {
 	int saved = errno;
@@ -217,6 +240,9 @@ int osmem_sys_grow_break(size_t size, void **out)
 		err = ENOMEM;
 	else
 		*out = old;
+	/* Another sbrk than libc's. */
+	if (err == 0 && *osmem_sys_break_at != (char *)old + size)
+		osmem_sys_break_at = &sys_unknown;
 	errno = saved;
 	return err;
 }

@@ -37,24 +37,28 @@ OSMEM_FN unsigned long osmem_sys_milliseconds_run(void);
 /* libc's sbrk(0): no system call but for the first of the process. */
 OSMEM_FN void *osmem_sys_break(void);
 
+/*
+ * Where libc keeps what sbrk(0) says, or where NULL stands if that is not
+ * known: to be looked at often. What is lower than expected is to be asked for.
+ */
+OSMEM_VAR void *const *osmem_sys_break_at;
+
+/* Finds out what libc lets be known. Once, before anything else. */
+OSMEM_FN void osmem_sys_init(void);
+
 /* Moves the break up by size bytes; *out is the old one. */
 OSMEM_FN int osmem_sys_grow_break(size_t size, void **out);
 
-/*
- * Whether the process has one thread for certain. libc (glibc >= 2.32) says so;
- * only this thread itself can end it, by creating another.
- */
-#ifdef __GLIBC__
-extern char __libc_single_threaded __attribute__((weak));
-#endif
+/* Where libc (glibc >= 2.32) says that there is one thread, or a 0. */
+OSMEM_VAR const char *osmem_sys_alone_at;
 
+/*
+ * Whether the process has one thread for certain; only this thread itself can
+ * end that, by creating another.
+ */
 static inline bool osmem_sys_is_alone(void)
 {
-#ifdef __GLIBC__
-	return &__libc_single_threaded != NULL && __libc_single_threaded;
-#else
-	return false;
-#endif
+	return *osmem_sys_alone_at != 0;
 }
 
 /*

@@ -18,6 +18,7 @@
 #include <check.h>
 #include <osmem.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -238,6 +239,27 @@ static void then_free(void *by)
 	look_around();
 }
 
+/* What was freed last is asked for again, and is shorter, or gone. */
+static void then_ask_again(void *by)
+{
+	unsigned char *p = filled(1000, 1);
+
+	use_up();
+	os_free(filled(20000, 2));
+	move_break(-*(intptr_t *)by);
+	MUST(workload_holds(filled(20000, 3), 20000, 3, 20000));
+	MUST(workload_holds(p, 1000, 1, 1000));
+	look_around();
+}
+
+static void then_free_what_is_gone(void *p)
+{
+	use_up();
+	p = filled(20000, 1);
+	move_break((char *)p - 10000 - (char *)sbrk(0));
+	os_free(p);
+}
+
 /* The tail of a live block goes; its head is what it was. */
 static void into_a_live_tail(void *by)
 {
@@ -268,35 +290,6 @@ static void each(void (*fn)(void *by), intptr_t *by, size_t count)
 		MUST(!"a child that succeeds");
 	}
 }
-
-static void down(void (*fn)(void *by))
-{
-	static intptr_t amounts[] = {1,     8,     32,    33,    100,
-				     4095,  4096,  4097,  10000, 30000,
-				     40000, 50001, 65536, 70000};
-
-	each(fn, amounts, sizeof(amounts) / sizeof(amounts[0]));
-}
-
-START_TEST(down_into_free_space)
-{
-	down(into_free_space);
-	down(into_free_blocks);
-}
-END_TEST
-
-START_TEST(down_then_resize_or_free)
-{
-	down(then_resize);
-	down(then_free);
-}
-END_TEST
-
-START_TEST(down_into_a_live_tail)
-{
-	down(into_a_live_tail);
-}
-END_TEST
 
 /*
  * To the boundary of two blocks, where pages end as well: there is nothing to
@@ -330,13 +323,25 @@ static void to_the_start(void *left)
 	look_around();
 }
 
-START_TEST(down_to_a_boundary)
+START_TEST(down_into_it)
 {
+	static intptr_t amounts[] = {1,     8,     32,    33,    100,
+				     4095,  4096,  4097,  10000, 30000,
+				     40000, 50001, 65536, 70000};
+	static void (*const then[])(void *by) = {
+		into_free_space, into_free_blocks, then_resize,
+		then_free,	 then_ask_again,   into_a_live_tail};
 	static intptr_t backs[] = {0, -8, -16, -24, -32, 8};
 	static intptr_t lefts[] = {0, 1, 8, 32, 39};
+	struct child child;
+	size_t i;
 
+	for (i = 0; i < sizeof(then) / sizeof(then[0]); i++)
+		each(then[i], amounts, sizeof(amounts) / sizeof(amounts[0]));
 	each(to_a_boundary, backs, sizeof(backs) / sizeof(backs[0]));
 	each(to_the_start, lefts, sizeof(lefts) / sizeof(lefts[0]));
+	child_run(&child, then_free_what_is_gone, NULL);
+	MUST(child_was_killed_by(&child, SIGABRT));
 }
 END_TEST
 
@@ -584,10 +589,7 @@ int main(void)
 	tcase_add_test(tcase, forwards);
 	tcase_add_test(tcase, forwards_before_the_first);
 	tcase_add_test(tcase, back_to_where_it_was);
-	tcase_add_test(tcase, down_into_free_space);
-	tcase_add_test(tcase, down_then_resize_or_free);
-	tcase_add_test(tcase, down_into_a_live_tail);
-	tcase_add_test(tcase, down_to_a_boundary);
+	tcase_add_test(tcase, down_into_it);
 	tcase_add_test(tcase, between_any_two_operations);
 	tcase_add_test(tcase, beside_a_thread_in_malloc);
 	tcase_add_test(tcase, the_break_is_left_when_threads_come);

@@ -14,6 +14,7 @@
  * fault: heap.c s|heap_unlist(next);|;|
  * fault: heap.c s|size_t more = size - b->size;|size_t more = size;|
  * fault: heap.c s|osmem_heap.tail = rest;|;|
+ * fault: heap.c s|	osmem_block_mark(b, sum, OSMEM_USED);|	;|
  * cbmc: none
  */
 #include "proof.h"
@@ -27,6 +28,8 @@ enum { ARENA = 1024, LIVE = 4, KEYS = 32, BYTES = 'x' };
 
 static _Alignas(64) char arena[ARENA];
 static char *brk_now;
+static void *libc_break; /* the same, as libc knows it */
+void *const *osmem_sys_break_at = &libc_break;
 
 static struct {
 	const struct osmem_index *set;
@@ -145,6 +148,7 @@ bool osmem_stretch_extend(size_t *size)
 	if (*size > (size_t)(arena + ARENA - brk_now))
 		return false;
 	brk_now += *size;
+	libc_break = brk_now;
 	osmem_stretch.break_end = brk_now;
 	osmem_stretch.found.end = brk_now;
 	return true;
@@ -177,10 +181,14 @@ void osmem_report_broken(struct block_meta *b)
 		;
 }
 
-void osmem_heap_cut(char *brk, char *end)
+void osmem_heap_look_at_break(void)
 {
-	(void)brk;
-	(void)end;
+}
+
+bool osmem_heap_is_swollen(struct block_meta *b)
+{
+	return osmem_index_contains(&osmem_heap.swollen,
+				    osmem_heap_place_key(b));
 }
 
 void osmem_heap_list_freed(void);
@@ -295,7 +303,8 @@ static void step(void)
 			    (uintptr_t)osmem_block_payload(b) % 64 == 0);
 		keep(i, b, size);
 	} else if (proof_choose(1) == 0) {
-		osmem_heap_free(osmem_block_of(live[i].ptr));
+		proof_claim(osmem_heap_free(live[i].ptr) ==
+			    osmem_block_of(live[i].ptr));
 		live[i].ptr = NULL;
 	} else {
 		resize(i);
@@ -312,7 +321,7 @@ void proof(void)
 	memset(&osmem_stretch, 0, sizeof(osmem_stretch));
 	memset(keys, 0, sizeof(keys));
 	memset(live, 0, sizeof(live));
-	brk_now = arena;
+	libc_break = brk_now = arena;
 	osmem_heap.preallocated = true;
 	for (n = 0; n < STEPS; n++) {
 		step();
