@@ -191,6 +191,13 @@ static void *core_get(size_t size, size_t alignment, size_t threshold,
 	return osmem_block_payload(b);
 }
 
+void *osmem_core_serve_map(size_t size)
+{
+	bool zero;
+
+	return core_map(size, OSMEM_ALIGN, &zero);
+}
+
 void *osmem_core_serve(size_t size, size_t alignment)
 {
 	bool zero;

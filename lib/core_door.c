@@ -5,13 +5,17 @@
  *
  * Such a handler is served by nested.c, without a lock, from a small area. Its
  * blocks may be freed and resized by anybody later; what it frees of others'
- * waits for the next slow path to end. Must never touch the heap or a slab.
+ * waits for the next slow path to end. For a handler, must never touch the heap
+ * or a slab.
  */
 #include "core_state.h"
 
 #include "hard.h"
+#include "heap.h"
 #include "hot.h"
+#include "init.h"
 #include "nested.h"
+#include "region.h"
 #include "report.h"
 #include "thread.h"
 
@@ -19,20 +23,28 @@
 #include <string.h>
 
 /* What waits is freed before the thread's bins are open again. */
-static OSMEM_COLD void door_free_waiting(void)
+static OSMEM_COLD void *door_free_waiting(void *p)
 {
 	void *ptr;
 
 	while ((ptr = osmem_nested_next()) != NULL)
 		osmem_core_serve_free("free", ptr);
+	return p;
+}
+
+/* Returns p, so that nobody has to save it from what is hardly ever done. */
+static inline void *door_end_with(void *p)
+{
+	if (unlikely(atomic_load_explicit(&osmem_nested_waiting,
+					  memory_order_relaxed) != 0))
+		p = door_free_waiting(p);
+	osmem_thread_end();
+	return p;
 }
 
 static void door_end(void)
 {
-	if (unlikely(atomic_load_explicit(&osmem_nested_waiting,
-					  memory_order_relaxed) != 0))
-		door_free_waiting();
-	osmem_thread_end();
+	door_end_with(NULL);
 }
 
 /*
@@ -74,7 +86,29 @@ static bool door_free_hard(const char *call, void *ptr)
 	return freed;
 }
 
-void *osmem_core_alloc(size_t size)
+/* Sizes below do not wrap, and are no mappings. */
+#define DOOR_HEAP (OSMEM_MMAP_THRESHOLD - OSMEM_META - OSMEM_ALIGN)
+
+/*
+ * The short way to the block heap, of sizes up to DOOR_HEAP, and from it, where
+ * nobody else serves or wants to see each call (init.h): in exact mode a pair
+ * of free and malloc waits for the block's header, and the shorter it is the
+ * more of the next one is done meanwhile.
+ */
+static __attribute__((noinline)) void *door_alloc_plain(size_t size)
+{
+	struct block_meta *b;
+
+	if (unlikely(!osmem_thread_begin()))
+		return osmem_nested_alloc(size, OSMEM_ALIGN);
+	osmem_lock(&osmem_core_lock);
+	b = osmem_heap_alloc(osmem_up(size, OSMEM_ALIGN));
+	osmem_unlock(&osmem_core_lock);
+	return door_end_with(likely(b != NULL) ? osmem_block_payload(b) :
+						 osmem_core_serve_map(size));
+}
+
+static __attribute__((noinline)) void *door_alloc(size_t size)
 {
 	void *p;
 
@@ -85,8 +119,14 @@ void *osmem_core_alloc(size_t size)
 	if (unlikely(!osmem_thread_begin()))
 		return osmem_nested_alloc(size, OSMEM_ALIGN);
 	p = osmem_core_serve(size, OSMEM_ALIGN);
-	door_end();
-	return p;
+	return door_end_with(p);
+}
+
+void *osmem_core_alloc(size_t size)
+{
+	if (osmem_init_is_plain() && size <= DOOR_HEAP)
+		return door_alloc_plain(size);
+	return door_alloc(size);
 }
 
 void *osmem_core_alloc_zero(size_t size)
@@ -145,6 +185,21 @@ static void door_free(const char *call, void *ptr)
 	door_end();
 }
 
+static __attribute__((noinline)) void door_free_plain(const char *call,
+						      void *ptr)
+{
+	struct block_meta *b = NULL;
+
+	if (likely(osmem_thread_begin())) {
+		osmem_lock(&osmem_core_lock);
+		b = osmem_heap_free(ptr);
+		osmem_unlock(&osmem_core_lock);
+		b = door_end_with(b);
+	}
+	if (unlikely(b == NULL))
+		door_free(call, ptr);
+}
+
 static __attribute__((noinline)) void door_free_rest(void *ptr,
 						     const char *call,
 						     bool begun)
@@ -155,10 +210,20 @@ static __attribute__((noinline)) void door_free_rest(void *ptr,
 		door_free(call, ptr);
 }
 
-/* The usual free that comes here: another thread has allocated the block. */
-void osmem_core_free(const char *call, void *ptr)
+/* The usual free of a slot that comes here: another thread has allocated it. */
+static void door_free_slot(const char *call, void *ptr)
 {
 	osmem_thread_free_remote(ptr, call, door_free_rest);
+}
+
+void osmem_core_free(const char *call, void *ptr)
+{
+	if (osmem_region_holds(ptr))
+		door_free_slot(call, ptr);
+	else if (osmem_init_is_plain())
+		door_free_plain(call, ptr);
+	else
+		door_free(call, ptr);
 }
 
 void osmem_core_free_sized(const char *call, void *ptr, size_t alignment,

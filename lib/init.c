@@ -27,6 +27,7 @@
 #include <pthread.h>
 
 OSMEM_VAR_DEFINED atomic_bool osmem_init_done;
+OSMEM_VAR_DEFINED atomic_bool osmem_init_plain;
 OSMEM_VAR_DEFINED uint64_t osmem_block_key[OSMEM_KEYS];
 
 static struct osmem_lock init_lock;
@@ -34,6 +35,27 @@ static size_t init_page;
 static bool init_options_read;
 
 extern char **environ;
+
+/* After any change of what it depends on. */
+static void init_find_plain(void)
+{
+	bool plain = osmem_option(OSMEM_OPT_MODE) == OS_MODE_EXACT &&
+		     osmem_option(OSMEM_OPT_CHECK) == 0 &&
+		     atomic_load_explicit(&osmem_slab_shut,
+					  memory_order_relaxed) == 0 &&
+		     atomic_load_explicit(&osmem_init_done,
+					  memory_order_relaxed) &&
+		     !osmem_watch_is_on() && !OSMEM_CONF_DEBUG;
+
+	atomic_store_explicit(&osmem_init_plain, plain, memory_order_release);
+}
+
+/* Whoever wants to see each call shuts the door. */
+static void init_shut_door(bool shut)
+{
+	osmem_thread_shut(shut);
+	init_find_plain();
+}
 
 void osmem_init_apply_options(void)
 {
@@ -45,6 +67,7 @@ void osmem_init_apply_options(void)
 	if (osmem_watch_is_on() &&
 	    osmem_option(OSMEM_OPT_MODE) != OS_MODE_EXACT)
 		osmem_watch_on = false;
+	init_find_plain();
 }
 
 /*
@@ -55,7 +78,7 @@ static void init_shut(atomic_bool *is_shut, bool shut)
 {
 	if (atomic_exchange_explicit(is_shut, shut, memory_order_relaxed) !=
 	    shut)
-		osmem_thread_shut(shut);
+		init_shut_door(shut);
 }
 
 /* The door is shut first: what has passed it is not known to the table. */
@@ -134,6 +157,7 @@ void osmem_init_now(void)
 		init_watch();
 		atomic_store_explicit(&osmem_init_done, true,
 				      memory_order_release);
+		init_find_plain();
 	}
 	osmem_unlock(&init_lock);
 }
@@ -213,7 +237,7 @@ static __attribute__((constructor(101))) void init_constructor(void)
 		osmem_init_apply_sites();
 	/* What came before the options leaves slots in bins. */
 	if (osmem_hard_is_on())
-		osmem_thread_shut(true);
+		init_shut_door(true);
 	osmem_thread_end_if(begun);
 	if (OSMEM_CONF_THREADS)
 		pthread_atfork(init_before_fork, init_after_fork_in_parent,

@@ -25,6 +25,18 @@ static inline void osmem_init(void)
 		osmem_init_now();
 }
 
+/*
+ * Whether everything is in place, no slab serves anybody (mode exact), and
+ * nobody wants to see each call. Written with release, read with acquire; who
+ * sees an old value has called before it changed.
+ */
+OSMEM_VAR atomic_bool osmem_init_plain;
+
+static inline bool osmem_init_is_plain(void)
+{
+	return atomic_load_explicit(&osmem_init_plain, memory_order_acquire);
+}
+
 /* The page size of the calloc rule. */
 OSMEM_FN size_t osmem_init_page_size(void);
 

@@ -189,14 +189,18 @@ static inline uint32_t osmem_slab_absent(const struct osmem_slab *s)
 /* Whether a carved slot is free, wherever: marked, or gone. */
 OSMEM_FN bool osmem_slab_is_free(const struct osmem_slab *s, const void *slot);
 
-/* The slab of p by the region's table, or nobody's when p is in none. */
-static inline struct osmem_slab *osmem_slab_or_nobody(const void *p)
+/* The slab of p, which the region holds, by its table; maybe nobody's. */
+static inline struct osmem_slab *osmem_slab_held(const void *p)
 {
-	if (!osmem_region_holds(p))
-		return &osmem_slab_nobody;
 	return osmem_region.heads[((uintptr_t)p -
 				   (uintptr_t)osmem_region.base) >>
 				  OSMEM_UNIT_SHIFT];
+}
+
+/* The same for any p. */
+static inline struct osmem_slab *osmem_slab_or_nobody(const void *p)
+{
+	return osmem_region_holds(p) ? osmem_slab_held(p) : &osmem_slab_nobody;
 }
 
 /* The same; NULL for nobody's. */

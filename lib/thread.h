@@ -186,7 +186,7 @@ OSMEM_FN void *osmem_thread_refill(unsigned int class);
 OSMEM_FN bool osmem_thread_release(struct osmem_slab *s, void *ptr);
 
 /*
- * The same where nothing is known of the pointer, if it is a live slot of
+ * The same of what the region holds, whatever it is, if it is a live slot of
  * another thread's slab that is whole: then it is done without a lock. Ends in
  * rest otherwise, begun saying whether a slow path has, and the slot is free:
  * rest ends it then, and frees it if not.

@@ -195,7 +195,7 @@ static OSMEM_COLD bool thread_begin_duty(struct osmem_slab *s, int duty)
 void osmem_thread_free_remote(void *ptr, const char *call,
 			      osmem_thread_rest *rest)
 {
-	struct osmem_slab *s = osmem_slab_or_nobody(ptr);
+	struct osmem_slab *s = osmem_slab_held(ptr);
 	const struct osmem_thread *self = osmem_thread_self;
 	uintptr_t owner =
 		atomic_load_explicit(&s->owner, memory_order_relaxed);
