@@ -210,16 +210,11 @@ static __attribute__((noinline)) void door_free_rest(void *ptr,
 		door_free(call, ptr);
 }
 
-/* The usual free of a slot that comes here: another thread has allocated it. */
-static void door_free_slot(const char *call, void *ptr)
-{
-	osmem_thread_free_remote(ptr, call, door_free_rest);
-}
-
+/* The usual slot that is freed here is one that another thread has allocated. */
 void osmem_core_free(const char *call, void *ptr)
 {
 	if (osmem_region_holds(ptr))
-		door_free_slot(call, ptr);
+		osmem_thread_free_remote(ptr, call, door_free_rest);
 	else if (osmem_init_is_plain())
 		door_free_plain(call, ptr);
 	else
