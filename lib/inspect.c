@@ -327,12 +327,15 @@ int osmem_inspect_walk(int (*fn)(const struct os_block *block, void *arg),
 
 int osmem_inspect_check(void)
 {
-	bool begun;
-	int faults;
+	bool begun = osmem_thread_begin();
+	int faults = 0;
 
-	begun = inspect_enter();
-	faults = osmem_heap_check() + osmem_mapped_check() +
-		 osmem_slab_check() + osmem_hard_check();
+	/* Before the core's lock; a handler's thread may have one already. */
+	if (begun)
+		faults = osmem_thread_check();
+	inspect_enter();
+	faults += osmem_heap_check() + osmem_mapped_check() +
+		  osmem_slab_check() + osmem_hard_check();
 	inspect_leave(begun);
 	return faults;
 }

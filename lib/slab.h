@@ -218,6 +218,9 @@ OSMEM_FN size_t osmem_slab_used(const struct osmem_slab *s);
 /* Verifies records, heads and the region's count. The number of faults. */
 OSMEM_FN int osmem_slab_check(void);
 
+/* Verifies the map and the remote list, and counts against them. Held. */
+OSMEM_FN int osmem_slab_check_held(const struct osmem_slab *s);
+
 /* A fresh slab of a class for an owner; NULL without space. Core's lock. */
 OSMEM_FN struct osmem_slab *osmem_slab_new(unsigned int class,
 					   struct osmem_thread *owner);

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * slab_look.c - walking, counting and checking slabs. Reads only; needs the
- * core's lock, which keeps slabs from coming and going.
+ * core's lock, which keeps slabs from coming and going, or, for what the holder
+ * alone may touch, to be the holder.
  */
-#include "slab.h"
+#include "slab_state.h"
 
 #include "print.h"
 
@@ -77,4 +78,84 @@ int osmem_slab_check(void)
 		bytes += (size_t)s->units << OSMEM_UNIT_SHIFT;
 	}
 	return faults + (bytes != osmem_region_totals().used);
+}
+
+/* --- what the holder knows --- */
+
+/* Slots in use, by the map: what the record should say. */
+struct slab_tally {
+	uint32_t used;
+	uint32_t busy[OSMEM_SLAB_PIECES];
+	uint64_t ready;
+	uint32_t idle;
+	bool written; /* a slot that is free, and lacks its mark */
+};
+
+static void slab_tally_slot(struct slab_tally *tally,
+			    const struct osmem_slab *s, uint32_t index)
+{
+	struct slab_row row = slab_pieces(s, index);
+
+	if ((s->map[index / 64] >> index % 64 & 1) != 0) {
+		tally->ready |= (uint64_t)1 << index / 64;
+		tally->written |= !osmem_slab_is_marked(slab_slot(s, index));
+		return;
+	}
+	tally->used++;
+	for (; row.first <= row.last; row.first++)
+		tally->busy[row.first]++;
+}
+
+static struct slab_tally slab_make_tally(const struct osmem_slab *s)
+{
+	struct slab_tally tally = { .used = 0 };
+	uint32_t slots = osmem_slab_carved(s) / s->size;
+	uint32_t i;
+
+	for (i = 0; i < slots; i++)
+		if (!slab_is_gone(s, i))
+			slab_tally_slot(&tally, s, i);
+	for (i = 0; i < OSMEM_SLAB_PIECES; i++)
+		tally.idle += tally.busy[i] == 0 &&
+			      (slab_gone(s) >> i & 1) == 0 &&
+			      i * slab_piece_size(s) < osmem_slab_carved(s);
+	return tally;
+}
+
+/* Others may add to the remote list; what stands there already stays. */
+static bool slab_remote_is_whole(const struct osmem_slab *s)
+{
+	uint32_t remote =
+		atomic_load_explicit(&s->remote, memory_order_acquire);
+	uint32_t most = remote >> OSMEM_SLAB_COUNT_SHIFT;
+	uint32_t link = remote >> OSMEM_SLAB_LINK_SHIFT & OSMEM_SLAB_LINK_MASK;
+	struct slab_links links = slab_links(s);
+	uint32_t count;
+
+	for (count = 0; link != 0 && count < most; count++)
+		if (link > links.slots || slab_is_gone(s, link - 1) ||
+		    !slab_read_link(&links, slab_slot(s, link - 1), &link))
+			return false;
+	return link == 0 && count == most;
+}
+
+int osmem_slab_check_held(const struct osmem_slab *s)
+{
+	struct slab_tally tally = slab_make_tally(s);
+	int faults = 0;
+	uint32_t i;
+
+	faults += slab_fault(!slab_remote_is_whole(s), s,
+			     "odd list of slots that others have freed");
+	faults += slab_fault(tally.written, s, "a free slot was written to");
+	faults += slab_fault(tally.used != osmem_slab_in_use(s), s,
+			     "odd number of slots in use");
+	faults += slab_fault(osmem_slab_waiting(s) > tally.used, s,
+			     "more slots are freed than were in use");
+	faults += slab_fault(tally.ready != s->ready || tally.idle != s->idle,
+			     s, "odd pieces");
+	for (i = 0; i < OSMEM_SLAB_PIECES; i++)
+		faults += slab_fault(tally.busy[i] != s->busy[i], s,
+				     "odd number of slots in use in a piece");
+	return faults;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * slab_state.h - slots, pieces and links: what slab.c and slab_tear.c share,
- * and nobody else sees. The slab is held.
+ * slab_state.h - slots, pieces and links: what the files of slab share, and
+ * nobody else sees. The slab is held.
  */
 #ifndef OSMEM_SLAB_STATE_H
 #define OSMEM_SLAB_STATE_H
@@ -155,16 +155,26 @@ static inline uintptr_t *slab_linked(const struct slab_links *l, uint32_t link)
 	return (uintptr_t *)(l->start + (size_t)(link - 1) * l->size);
 }
 
-/* The link of a slot that is free; whoever wrote into it is reported. */
+/* The link of a slot that is free; false when somebody wrote into it. */
+static inline bool slab_read_link(const struct slab_links *l,
+				  const uintptr_t *slot, uint32_t *next)
+{
+	uintptr_t link = slot[0] ^ slab_secret(l->secret, slot);
+
+	*next = (uint32_t)link;
+	return likely(slot[1] == (l->key ^ (uintptr_t)slot)) &&
+	       likely(link <= l->slots);
+}
+
+/* The same; whoever wrote into it is reported. */
 static inline uint32_t slab_next(const struct slab_links *l,
 				 const uintptr_t *slot)
 {
-	uintptr_t next = slot[0] ^ slab_secret(l->secret, slot);
+	uint32_t next;
 
-	if (unlikely(slot[1] != (l->key ^ (uintptr_t)slot)) ||
-	    unlikely(next > l->slots))
+	if (!slab_read_link(l, slot, &next))
 		osmem_report_written(slot, l->size);
-	return (uint32_t)next;
+	return next;
 }
 
 /* So many slots are carved. */

@@ -124,6 +124,19 @@ bool osmem_thread_trim(bool all)
 	return any;
 }
 
+int osmem_thread_check(void)
+{
+	struct osmem_thread *t = atomic_load_explicit(&threads.all,
+						      memory_order_acquire);
+	int faults = 0;
+
+	if (t == NULL || osmem_thread_is_forking())
+		return 0;
+	for (; t != NULL; t = t->next)
+		faults += osmem_thread_check_one(t);
+	return faults + osmem_thread_check_pools();
+}
+
 /* --- the door --- */
 
 static void thread_name_slabs(struct osmem_thread *t)

@@ -10,6 +10,9 @@
 #include "thread_state.h"
 
 #include "lock.h"
+#include "print.h"
+
+#include <string.h>
 
 enum {
 	/* How many slabs of a pool are looked at for a free slot. */
@@ -300,6 +303,64 @@ size_t osmem_thread_trim_pools(bool all)
 		bytes += torn;
 	}
 	return bytes;
+}
+
+/* --- checking --- */
+
+/* What a thread's slabs add up to. */
+struct thread_sums {
+	size_t used[OSMEM_CLASSES];
+	size_t bytes;
+	size_t idle;
+};
+
+static int thread_check_list(const struct osmem_slab *s,
+			     struct thread_sums *sums)
+{
+	int faults = 0;
+
+	for (; s != NULL; s = s->next) {
+		faults += osmem_slab_check_held(s);
+		sums->used[s->class] += osmem_slab_in_use(s);
+		sums->bytes += (size_t)osmem_slab_in_use(s) * s->size;
+		sums->idle += osmem_slab_idle(s);
+	}
+	return faults;
+}
+
+int osmem_thread_check_one(struct osmem_thread *t)
+{
+	struct thread_sums sums = { .bytes = 0 };
+	unsigned int class;
+	bool odd;
+	int faults;
+
+	osmem_lock(&t->lock);
+	faults = thread_check_list(t->full, &sums);
+	for (class = 0; class < OSMEM_CLASSES; class++)
+		faults += thread_check_list(t->partial[class], &sums);
+	odd = sums.bytes != t->bytes || sums.idle != (size_t)t->idle ||
+	      memcmp(sums.used, t->used, sizeof(sums.used)) != 0;
+	osmem_unlock(&t->lock);
+	if (odd)
+		osmem_print(2, "%s: heap check: thread %p: odd number of slots "
+			       "in use\n",
+			    OSMEM_NAME, (void *)t);
+	return faults + odd;
+}
+
+int osmem_thread_check_pools(void)
+{
+	struct thread_sums sums = { .bytes = 0 };
+	unsigned int class;
+	int faults = 0;
+
+	for (class = 0; class < OSMEM_CLASSES; class++) {
+		osmem_lock(&thread_pools[class].lock);
+		faults += thread_check_list(thread_pools[class].first, &sums);
+		osmem_unlock(&thread_pools[class].lock);
+	}
+	return faults;
 }
 
 /* --- fork --- */

@@ -127,6 +127,13 @@ OSMEM_FN struct osmem_slab *osmem_thread_adopt(struct osmem_thread *t,
 OSMEM_FN size_t osmem_thread_tear(struct osmem_slab *s);
 OSMEM_FN size_t osmem_thread_trim_pools(bool all);
 
+/*
+ * Verifies a thread's slabs, or those of the pools, and what is counted of
+ * them. The number of faults. No lock.
+ */
+OSMEM_FN int osmem_thread_check_one(struct osmem_thread *t);
+OSMEM_FN int osmem_thread_check_pools(void);
+
 OSMEM_FN void osmem_thread_pools_before_fork(void);
 OSMEM_FN void osmem_thread_pools_after_fork(void);
 
