@@ -3,7 +3,7 @@
  * prove_remote.c - slots that other threads free, in all orders of three
  * threads, which free, post, drain, harvest, end, adopt from pools and use
  * structures again. It includes the files themselves; only locks and the region
- * are simpler here.
+ * are simpler here (below.h).
  *
  * In the end each slot that was freed is in one list, the others in none, the
  * counts are right, the slab has one holder and is on its stack just when its
@@ -47,46 +47,9 @@
  */
 #include "proof.h"
 
-#include "interleave.h"
+#include "below.h"
 
 #include <pthread.h>
-
-/* Locks that the explorer knows. */
-#define OSMEM_LOCK_H
-
-#include "common.h"
-
-struct osmem_lock {
-	int word;
-};
-
-static struct osmem_lock osmem_core_lock;
-
-static inline void osmem_lock(struct osmem_lock *lock)
-{
-	interleave_lock(&lock->word);
-}
-
-static inline void osmem_unlock(struct osmem_lock *lock)
-{
-	interleave_unlock(&lock->word);
-}
-
-static inline bool osmem_lock_is_mine(struct osmem_lock *lock)
-{
-	(void)lock;
-	return false;
-}
-
-static inline void osmem_lock_before_fork(struct osmem_lock *lock)
-{
-	(void)lock;
-}
-
-static inline void osmem_lock_after_fork(struct osmem_lock *lock)
-{
-	(void)lock;
-}
 
 /* For faults: an exchange that does not compare. */
 #define store_always_explicit(place, old, value, order, failed) \
@@ -167,76 +130,6 @@ void osmem_region_give(size_t first, size_t units)
 	proof_claim(atomic_load(&slabs[i]->remote) == 0);
 	for (; i < in_use; i += slab_count)
 		proof_claim(done.freed[i]);
-}
-
-void osmem_region_add_idle(ptrdiff_t bytes)
-{
-	(void)bytes;
-}
-
-void osmem_region_add_gone(ptrdiff_t bytes)
-{
-	(void)bytes;
-}
-
-void osmem_region_regret(size_t bytes)
-{
-	(void)bytes;
-}
-
-bool osmem_region_should_purge(void)
-{
-	return false;
-}
-
-bool osmem_region_is_refused(void)
-{
-	return false;
-}
-
-void osmem_thread_watch(struct osmem_thread *t)
-{
-	(void)t;
-}
-
-void osmem_thread_cut(struct osmem_thread *t, unsigned int of, ptrdiff_t keep)
-{
-	(void)t;
-	(void)of;
-	(void)keep;
-}
-
-void osmem_thread_set_most(struct osmem_thread *t, unsigned int of,
-			   ptrdiff_t most)
-{
-	(void)t;
-	(void)of;
-	(void)most;
-}
-
-int osmem_sys_map(size_t size, void **start)
-{
-	(void)size;
-	(void)start;
-	proof_claim(!"another structure");
-	return 1;
-}
-
-void osmem_die_failed(int err, const char *call, size_t size, bool fatal)
-{
-	(void)err;
-	(void)call;
-	(void)size;
-	(void)fatal;
-}
-
-void osmem_report_written(const void *slot, size_t size)
-{
-	(void)slot;
-	(void)size;
-	proof_claim(!"a broken link");
-	for (;;)
-		;
 }
 
 /* --- what threads do --- */
