@@ -8,6 +8,9 @@
 #define _GNU_SOURCE
 #include "replacement_check.h"
 
+#include <signal.h>
+#include <sys/wait.h>
+
 /* Declared here, as no libc has them all; NULL where there are none. */
 #define WEAK __attribute__((weak))
 
@@ -37,6 +40,29 @@ WEAK void *__libc_memalign(size_t alignment, size_t size);
 WEAK void *__libc_valloc(size_t size);
 WEAK void *__libc_pvalloc(size_t size);
 WEAK void __libc_free(void *ptr);
+
+/* The deletes of C++: of objects and arrays, each in so many ways. */
+#if __SIZEOF_SIZE_T__ == __SIZEOF_INT__
+#define SIZED(before, after) before##j##after
+#else
+#define SIZED(before, after) before##m##after
+#endif
+WEAK void _ZdlPv(void *ptr);
+WEAK void _ZdaPv(void *ptr);
+WEAK void _ZdlPvRKSt9nothrow_t(void *ptr, const void *tag);
+WEAK void _ZdaPvRKSt9nothrow_t(void *ptr, const void *tag);
+WEAK void SIZED(_ZdlPv, )(void *ptr, size_t size);
+WEAK void SIZED(_ZdaPv, )(void *ptr, size_t size);
+WEAK void _ZdlPvSt11align_val_t(void *ptr, size_t alignment);
+WEAK void _ZdaPvSt11align_val_t(void *ptr, size_t alignment);
+WEAK void _ZdlPvSt11align_val_tRKSt9nothrow_t(void *ptr, size_t alignment,
+					      const void *tag);
+WEAK void _ZdaPvSt11align_val_tRKSt9nothrow_t(void *ptr, size_t alignment,
+					      const void *tag);
+WEAK void SIZED(_ZdlPv, St11align_val_t)(void *ptr, size_t size,
+					 size_t alignment);
+WEAK void SIZED(_ZdaPv, St11align_val_t)(void *ptr, size_t size,
+					 size_t alignment);
 
 /* Zero sizes, alignment and disjointness for each size. */
 static void test_sizes(void)
@@ -466,6 +492,59 @@ static void test_libc_callers(void)
 	CHECK(unsetenv("REPLACEMENT_FAMILY") == 0);
 }
 
+/* As what new has made, of that size or at an alignment of 64. */
+static void delete_in_each_way(size_t size)
+{
+	_ZdlPv(malloc(size));
+	_ZdaPv(malloc(size));
+	_ZdlPvRKSt9nothrow_t(malloc(size), NULL);
+	_ZdaPvRKSt9nothrow_t(malloc(size), NULL);
+	SIZED(_ZdlPv, )(malloc(size), size);
+	SIZED(_ZdaPv, )(malloc(size), size);
+	_ZdlPvSt11align_val_t(memalign(64, size), 64);
+	_ZdaPvSt11align_val_t(memalign(64, size), 64);
+	_ZdlPvSt11align_val_tRKSt9nothrow_t(memalign(64, size), 64, NULL);
+	_ZdaPvSt11align_val_tRKSt9nothrow_t(memalign(64, size), 64, NULL);
+	SIZED(_ZdlPv, St11align_val_t)(memalign(64, size), size, 64);
+	SIZED(_ZdaPv, St11align_val_t)(memalign(64, size), size, 64);
+}
+
+static bool is_stopped(void (*delete)(void *ptr, size_t size), void *ptr,
+		       size_t size)
+{
+	int status = 0;
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		close(2);
+		delete(ptr, size);
+		_exit(0);
+	}
+	return waitpid(pid, &status, 0) == pid && WIFSIGNALED(status) &&
+	       WTERMSIG(status) == SIGABRT;
+}
+
+/* The block is free after each, and the size must be the block's. */
+static void test_deletes(void)
+{
+	static const size_t sizes[] = {1, 100, 5000, 200000};
+	struct info2 before = {{0}}, after = {{0}};
+	void *p = malloc(100);
+
+	if (!HAVE(_ZdlPv) || !HAVE(mallinfo2) || !HAVE(memalign))
+		return;
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		before = mallinfo2();
+		delete_in_each_way(sizes[i]);
+		after = mallinfo2();
+		CHECK(before.field[7] == after.field[7]);
+	}
+	SIZED(_ZdlPv, )(NULL, 100);
+	CHECK(is_stopped(SIZED(_ZdlPv, ), p, 5000));
+	CHECK(is_stopped(SIZED(_ZdaPv, ), p, 5000));
+	free(p);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct group groups[] = {
@@ -484,6 +563,7 @@ int main(int argc, char **argv)
 		{"malloc_stats", test_malloc_stats},
 		{"libc_names", test_libc_names},
 		{"libc_callers", test_libc_callers},
+		{"deletes", test_deletes},
 		{NULL, NULL},
 	};
 
