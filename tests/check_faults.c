@@ -10,6 +10,7 @@
 #include <config.h>
 
 #include "child.h"
+#include "die.h"
 #include "faults.h"
 #include "must.h"
 #include "suite.h"
@@ -414,6 +415,40 @@ START_TEST(option_die_ends_the_process)
 }
 END_TEST
 
+static void fail_with(void *err)
+{
+	osmem_die_failed(*(const int *)err, "mmap", 4096, true);
+}
+
+/* The text of each is libc's, and the number stands there for the others. */
+START_TEST(reasons_are_named)
+{
+	static int errs[] = {ENOMEM, EINVAL, EAGAIN, EPERM,
+			     EACCES, ENOSYS, ENOEXEC};
+	struct child child;
+	char text[200];
+	size_t i;
+
+	MUST(os_mallopt(OS_M_WARN, 1) == 1);
+	for (i = 0; i < sizeof(errs) / sizeof(errs[0]); i++) {
+		const char *reason = strerror(errs[i]);
+
+#ifndef __GLIBC__
+		reason = errs[i] == ENOMEM ? "Cannot allocate memory" : "";
+#endif
+		if (errs[i] == ENOEXEC)
+			reason = "error";
+		child_run(&child, fail_with, &errs[i]);
+		MUST(child_succeeded(&child));
+		snprintf(text, sizeof(text), "mmap of 4096 bytes failed: %s",
+			 reason);
+		MUST(strstr(child.text, text) != NULL);
+		snprintf(text, sizeof(text), "(errno %d)", errs[i]);
+		MUST(strstr(child.text, text) != NULL);
+	}
+}
+END_TEST
+
 int main(int argc, char **argv)
 {
 	Suite *suite = suite_create("faults");
@@ -441,6 +476,7 @@ int main(int argc, char **argv)
 	tcase_add_test(tcase, a_refused_purge_is_the_last_but_for_a_trim);
 	tcase_add_test(tcase, failures_are_reported_with_reason_and_size);
 	tcase_add_test(tcase, option_die_ends_the_process);
+	tcase_add_test(tcase, reasons_are_named);
 	suite_add_tcase(suite, tcase);
 	return suite_run(suite);
 }
