@@ -130,12 +130,19 @@ static bool slab_remote_is_whole(const struct osmem_slab *s)
 	uint32_t most = remote >> OSMEM_SLAB_COUNT_SHIFT;
 	uint32_t link = remote >> OSMEM_SLAB_LINK_SHIFT & OSMEM_SLAB_LINK_MASK;
 	struct slab_links links = slab_links(s);
+	uintptr_t *slot;
+	uintptr_t next;
 	uint32_t count;
 
-	for (count = 0; link != 0 && count < most; count++)
-		if (link > links.slots || slab_is_gone(s, link - 1) ||
-		    !slab_read_link(&links, slab_slot(s, link - 1), &link))
+	for (count = 0; link != 0 && count < most; count++) {
+		if (link > links.slots || slab_is_gone(s, link - 1))
 			return false;
+		slot = slab_linked(&links, link);
+		next = slab_link_of(&links, slot);
+		if (!slab_is_whole(&links, slot, next))
+			return false;
+		link = (uint32_t)next;
+	}
 	return link == 0 && count == most;
 }
 

@@ -155,26 +155,29 @@ static inline uintptr_t *slab_linked(const struct slab_links *l, uint32_t link)
 	return (uintptr_t *)(l->start + (size_t)(link - 1) * l->size);
 }
 
-/* The link of a slot that is free; false when somebody wrote into it. */
-static inline bool slab_read_link(const struct slab_links *l,
-				  const uintptr_t *slot, uint32_t *next)
+/* The link of a slot that is free, if it is whole. */
+static inline uintptr_t slab_link_of(const struct slab_links *l,
+				     const uintptr_t *slot)
 {
-	uintptr_t link = slot[0] ^ slab_secret(l->secret, slot);
-
-	*next = (uint32_t)link;
-	return likely(slot[1] == (l->key ^ (uintptr_t)slot)) &&
-	       likely(link <= l->slots);
+	return slot[0] ^ slab_secret(l->secret, slot);
 }
 
-/* The same; whoever wrote into it is reported. */
+/* Whether nobody has written into the slot since. */
+static inline bool slab_is_whole(const struct slab_links *l,
+				 const uintptr_t *slot, uintptr_t link)
+{
+	return slot[1] == (l->key ^ (uintptr_t)slot) && link <= l->slots;
+}
+
+/* The link of a slot that is free; whoever wrote into it is reported. */
 static inline uint32_t slab_next(const struct slab_links *l,
 				 const uintptr_t *slot)
 {
-	uint32_t next;
+	uintptr_t next = slab_link_of(l, slot);
 
-	if (!slab_read_link(l, slot, &next))
+	if (unlikely(!slab_is_whole(l, slot, next)))
 		osmem_report_written(slot, l->size);
-	return next;
+	return (uint32_t)next;
 }
 
 /* So many slots are carved. */
