@@ -17,6 +17,8 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 enum { MODES = 3, THREADS = 8, THREAD_CALLS = 7000, UNTOUCHED = 4242 };
 
@@ -366,6 +368,71 @@ START_TEST(the_environment_has_the_rule)
 }
 END_TEST
 
+/* --- counts in a file, as osmem torture wants them --- */
+
+static char counts[] = "/tmp/check_fail.XXXXXX";
+
+static void name_file(void)
+{
+	setenv("OSMEM_FAIL_FILE", counts, 1);
+}
+
+static void name_no_file(void)
+{
+	setenv("OSMEM_FAIL_FILE", "/nonexistent/file", 1);
+}
+
+/* A child's allocations are neither counted nor do they fail. */
+static int run_shared(void)
+{
+	int status = 1;
+	pid_t pid = fork();
+	int i;
+
+	for (i = 0; pid == 0 && i < 5; i++)
+		MUST(!malloc_fails(100));
+	if (pid == 0)
+		_exit(0);
+	MUST(waitpid(pid, &status, 0) == pid && status == 0);
+	return run_alone();
+}
+
+/* What the file begins with when the program has ended. */
+static char state_after(const char *options)
+{
+	struct child child;
+	char state = 0;
+	int fd = mkstemp(counts);
+
+	MUST(fd >= 0);
+	child_exec(&child, "shared", options, name_file);
+	MUST(read(fd, &state, 1) == 1);
+	close(fd);
+	unlink(counts);
+	memcpy(strrchr(counts, '.'), ".XXXXXX", 7);
+	/* Only where the third fails is it as it should be. */
+	MUST(child_succeeded(&child) == (strstr(options, "nth:3") != NULL));
+	return state;
+}
+
+START_TEST(the_count_can_be_in_a_file)
+{
+	static const char *const options[] = {
+		"OSMEM_OPTIONS=fail=nth:3,mode=exact",
+		"OSMEM_OPTIONS=fail=nth:9,mode=exact",
+		"OSMEM_OPTIONS=fail=nth:3,mode=fast"};
+	struct child child;
+
+	MUST(state_after(options[0]) == 'f');
+	MUST(state_after(options[1]) == 'r');
+	MUST(state_after(options[2]) == 'f');
+	/* Without a file nothing fails, and that is said. */
+	child_exec(&child, "shared", options[0], name_no_file);
+	MUST(!child_succeeded(&child));
+	MUST(strstr(child.text, "mmap of a file") != NULL);
+}
+END_TEST
+
 static Suite *fail_suite(void)
 {
 	const TTest *const tests[] = {
@@ -388,6 +455,7 @@ static Suite *fail_suite(void)
 	if (OSMEM_CONF_THREADS)
 		tcase_add_loop_test(tcase, threads_share_the_count, 0, MODES);
 	tcase_add_test(tcase, a_bad_rule_changes_nothing);
+	tcase_add_test(tcase, the_count_can_be_in_a_file);
 	suite_add_tcase(suite, tcase);
 	return suite;
 }
@@ -396,5 +464,7 @@ int main(int argc, char **argv)
 {
 	if (argc == 2 && strcmp(argv[1], "alone") == 0)
 		return run_alone();
+	if (argc == 2 && strcmp(argv[1], "shared") == 0)
+		return run_shared();
 	return suite_run(fail_suite());
 }
