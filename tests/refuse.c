@@ -119,7 +119,8 @@ long syscall(long n, ...)
 	for (i = 0; i < 6; i++)
 		a[i] = va_arg(list, long);
 	va_end(list);
-	if (n == SYS_futex && refuse(REFUSE_FUTEX))
+	if ((n == SYS_futex && refuse(REFUSE_FUTEX)) ||
+	    (n == SYS_getrandom && refuse(REFUSE_RANDOM)))
 		return -1;
 	return refuse_call(n, a[0], a[1], a[2], a[3], a[4], a[5]);
 }
