@@ -8,6 +8,7 @@
 #include <config.h>
 
 #include "block.h"
+#include "child.h"
 #include "must.h"
 #include "suite.h"
 #include "workload.h"
@@ -16,6 +17,7 @@
 #include <ctype.h>
 #include <fcntl.h>
 #include <osmem.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -460,6 +462,47 @@ START_TEST(check_sees_planted_faults)
 }
 END_TEST
 
+static int look_again(const struct os_block *block, void *unused)
+{
+	os_heap_check();
+	(void)block;
+	(void)unused;
+	return 0;
+}
+
+static void walk_and_look(void *p)
+{
+	MUST(p != NULL);
+	os_heap_walk(look_again, NULL);
+}
+
+static int allocate_again(const struct os_block *block, void *unused)
+{
+	char *p = os_malloc(100);
+
+	MUST(p != NULL && block->ptr != p);
+	os_free(p);
+	MUST(os_malloc_trim(0) == 0);
+	return unused != NULL;
+}
+
+/* Both are against the rules: no harm is done, or it is said. */
+START_TEST(callbacks_that_come_back)
+{
+	struct child child;
+	void *p = os_malloc(100);
+
+	MUST(os_heap_walk(allocate_again, NULL) == 0);
+	MUST_EQ(os_heap_check(), 0);
+	if (!OSMEM_CONF_THREADS)
+		return;
+	child_run(&child, walk_and_look, p);
+	MUST(child_was_killed_by(&child, SIGABRT));
+	MUST(strstr(child.text, "allocation inside an allocation") != NULL);
+	os_free(p);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("inspect");
@@ -476,6 +519,7 @@ int main(void)
 	tcase_add_test(tcase, walking_sees_every_block_in_order);
 	tcase_add_test(tcase, walking_stops_when_told);
 	tcase_add_test(tcase, check_sees_planted_faults);
+	tcase_add_test(tcase, callbacks_that_come_back);
 	suite_add_tcase(suite, tcase);
 	return suite_run(suite);
 }
