@@ -202,7 +202,7 @@ OSMEM_FN void osmem_thread_free_remote(void *ptr, const char *call,
 OSMEM_FN bool osmem_thread_trim(bool all);
 
 /*
- * Verifies what only holders of slabs can: lists and counts. The number of
+ * Verifies what only holders of slabs can: maps and counts. The number of
  * faults. No lock, and the caller is on a slow path of its own.
  */
 OSMEM_FN int osmem_thread_check(void);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * check_slab_check.c - os_heap_check and slabs: wrong counts and broken lists
+ * check_slab_check.c - os_heap_check and slabs: wrong counts and broken maps
  * are found, and right ones are right while others allocate and free.
  *
  * White box: what is wrong is planted, in a child for each.
@@ -52,7 +52,7 @@ static void run_thread(void *(*fn)(void *arg))
 	pthread_join(thread, NULL);
 }
 
-/* The slab of a block that stays, with free slots in its lists. */
+/* The slab of a block that stays, with free slots in its map. */
 static struct osmem_slab *used_slab(void)
 {
 	allocate(NULL);
