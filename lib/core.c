@@ -178,6 +178,8 @@ static void *core_get(size_t size, size_t alignment, size_t threshold,
 		slot = osmem_hot_alloc(size, alignment);
 	if (slot != NULL)
 		return slot;
+	/* A block of no bytes, which only the hardened allocator has. */
+	size += size == 0;
 	if (core_total(size) + extra >= threshold)
 		return core_map(size, alignment, zero);
 	core_enter();

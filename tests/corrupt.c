@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 enum { LARGE = 256 * 1024 };
@@ -360,6 +361,31 @@ static void blocks_of_no_bytes(void)
 		give(p[i]);
 }
 
+/*
+ * A limit that comes before the first allocation leaves no place for slabs: the
+ * block heap serves them, whose blocks have bytes.
+ */
+static void resize_of_no_bytes(void)
+{
+	struct rlimit limit = {64 << 20, 64 << 20};
+	void *p[1000];
+	int i;
+
+	CHECK(setrlimit(RLIMIT_AS, &limit) == 0);
+	for (i = 0; i < 1000; i++) {
+		p[i] = get(0);
+		CHECK(p[i] != NULL);
+	}
+	for (i = 0; i < 1000; i++) {
+		measure(p[i]);
+		if (i % 2 == 0)
+			p[i] = resize(p[i], 100);
+		CHECK(p[i] != NULL);
+	}
+	for (i = 0; i < 1000; i++)
+		give(p[i]);
+}
+
 static void double_free_of_no_bytes(void)
 {
 	void *p = get(0);
@@ -422,6 +448,7 @@ static const struct {
 	CASE(read_no_bytes, fault),
 	CASE(write_no_bytes, fault),
 	CASE(blocks_of_no_bytes, end),
+	CASE(resize_of_no_bytes, end),
 	CASE(too_much, end),
 };
 
