@@ -259,13 +259,26 @@ EXPORT void malloc_stats(void)
 	osmem_inspect_print(2, OS_STATS_TEXT);
 }
 
+/* What the heap and the slabs hold, and how much of it is in use. */
+static size_t malloc_held(const struct os_stats *stats)
+{
+	return stats->heap_bytes + stats->slab_bytes;
+}
+
+static size_t malloc_in_use(const struct os_stats *stats)
+{
+	return stats->heap_used_bytes + stats->slab_used_bytes;
+}
+
 EXPORT int malloc_info(int options, FILE *stream)
 {
 	struct os_stats stats;
+	size_t held;
 
 	if (options != 0)
 		return EINVAL;
 	osmem_inspect_stats(&stats);
+	held = malloc_held(&stats);
 	return fprintf(stream,
 		       "<malloc version=\"1\">\n"
 		       "<heap nr=\"0\">\n<sizes>\n</sizes>\n"
@@ -273,10 +286,9 @@ EXPORT int malloc_info(int options, FILE *stream)
 		       "<system type=\"current\" size=\"%zu\"/>\n</heap>\n"
 		       "<total type=\"mmap\" count=\"%zu\" size=\"%zu\"/>\n"
 		       "<system type=\"current\" size=\"%zu\"/>\n</malloc>\n",
-		       stats.heap_free_blocks, stats.heap_free_bytes,
-		       stats.heap_bytes, stats.mapped_blocks,
-		       stats.mapped_bytes,
-		       stats.heap_bytes + stats.mapped_bytes) < 0 ?
+		       stats.heap_free_blocks, held - malloc_in_use(&stats),
+		       held, stats.mapped_blocks, stats.mapped_bytes,
+		       held + stats.mapped_bytes) < 0 ?
 		       -1 :
 		       0;
 }
@@ -285,19 +297,22 @@ EXPORT int malloc_info(int options, FILE *stream)
 struct mallinfo2 mallinfo2(void);
 struct mallinfo mallinfo(void);
 
+/*
+ * What is mapped is in use, too: most libcs count it there, and programs ask
+ * for all that they have. arena is the sum of what is in use and what is free.
+ */
 EXPORT struct mallinfo2 mallinfo2(void)
 {
 	struct os_stats stats;
 	struct mallinfo2 info = { 0 };
 
 	osmem_inspect_stats(&stats);
-	info.arena = stats.heap_bytes + stats.slab_bytes;
+	info.arena = malloc_held(&stats) + stats.mapped_bytes;
 	info.ordblks = stats.heap_free_blocks;
 	info.hblks = stats.mapped_blocks;
 	info.hblkhd = stats.mapped_bytes;
-	info.uordblks = stats.heap_used_bytes + stats.slab_used_bytes;
-	info.fordblks = stats.heap_free_bytes + stats.slab_bytes -
-			stats.slab_used_bytes;
+	info.uordblks = malloc_in_use(&stats) + stats.mapped_bytes;
+	info.fordblks = info.arena - info.uordblks;
 	return info;
 }
 

@@ -391,6 +391,30 @@ static void test_information(void)
 	}
 }
 
+/* Bytes in use move with a block of any size, in all modes. */
+static void test_bytes_in_use(void)
+{
+	static const size_t sizes[] = {8, 4096, 131072, 1u << 20, 64u << 20};
+
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		struct info2 before = {{0}}, after = {{0}};
+		void *p;
+
+		if (HAVE(mallinfo2))
+			before = mallinfo2();
+		p = malloc(sizes[i]);
+		CHECK(p != NULL);
+		if (HAVE(mallinfo2)) {
+			after = mallinfo2();
+			CHECK_OURS(after.field[7] >=
+				   before.field[7] + malloc_usable_size(p));
+			CHECK_OURS(after.field[0] ==
+				   after.field[7] + after.field[8]);
+		}
+		free(p);
+	}
+}
+
 static void test_malloc_info(void)
 {
 	char *text = NULL;
@@ -559,6 +583,7 @@ int main(int argc, char **argv)
 		{"free_errno", test_free_errno},
 		{"free_sized", test_free_sized},
 		{"information", test_information},
+		{"bytes_in_use", test_bytes_in_use},
 		{"malloc_info", test_malloc_info},
 		{"malloc_stats", test_malloc_stats},
 		{"libc_names", test_libc_names},
