@@ -124,19 +124,27 @@ static void *core_span(struct osmem_span span, size_t size, size_t alignment)
 	return osmem_block_payload(b);
 }
 
+static OSMEM_COLD void *core_left(size_t size)
+{
+	struct block_meta *b;
+
+	core_enter();
+	b = osmem_heap_alloc_left(core_up(size));
+	core_leave();
+	return b != NULL ? osmem_block_payload(b) : NULL;
+}
+
 /* *zero says whether the payload is known to be zero. */
 static void *core_map(size_t size, size_t alignment, bool *zero)
 {
-	size_t total = core_total(size);
-	struct osmem_span span;
+	size_t extra = alignment > OSMEM_ALIGN ? alignment : 0;
+	struct osmem_span span = { .zero = false };
+	void *p = NULL;
 
-	*zero = false;
-	if (alignment > OSMEM_ALIGN)
-		total += alignment;
-	if (!osmem_span_map(total, &span))
-		return NULL;
-	*zero = span.zero;
-	return core_span(span, size, alignment);
+	if (osmem_span_map(core_total(size) + extra, &span))
+		p = core_span(span, size, alignment);
+	*zero = p != NULL && span.zero;
+	return p != NULL || extra != 0 ? p : core_left(size);
 }
 
 /* A handler that comes meanwhile and allocates is seen. */
@@ -188,9 +196,8 @@ static void *core_get(size_t size, size_t alignment, size_t threshold,
 	else
 		b = osmem_heap_alloc_aligned(core_up(size), alignment);
 	core_leave();
-	if (b == NULL)
-		return core_map(size, alignment, zero);
-	return osmem_block_payload(b);
+	return b != NULL ? osmem_block_payload(b) :
+			   core_map(size, alignment, zero);
 }
 
 void *osmem_core_serve_map(size_t size)

@@ -13,9 +13,12 @@
 
 #include "check.h"
 #include "heap_state.h"
+#include "options.h"
 #include "stretch.h"
 #include "sys.h"
 #include "watch.h"
+
+#include <osmem.h>
 
 OSMEM_VAR_DEFINED struct osmem_heap_state osmem_heap;
 
@@ -25,16 +28,6 @@ OSMEM_VAR_DEFINED struct osmem_heap_state osmem_heap;
 static void heap_make_ready(struct block_meta *b)
 {
 	if (!osmem_bins_insert(&osmem_heap.ready, osmem_heap_ready_key(b)))
-		osmem_heap.unlisted++;
-}
-
-void osmem_heap_list_freed(void)
-{
-	struct block_meta *b = osmem_heap.freed;
-
-	osmem_heap.freed = NULL;
-	if (b != NULL &&
-	    !osmem_index_insert(&osmem_heap.fresh, osmem_heap_place_key(b)))
 		osmem_heap.unlisted++;
 }
 
@@ -391,20 +384,22 @@ static bool heap_reuse(struct block_meta *b, size_t size)
 	return true;
 }
 
-static __attribute__((noinline)) struct block_meta *heap_search(size_t size)
+static __attribute__((noinline)) struct block_meta *heap_search(size_t size,
+								bool grow)
 {
 	struct block_meta *b;
 
 	osmem_heap_follow_break();
-	if (!heap_preallocate())
+	if (grow && !heap_preallocate())
 		return NULL;
 	b = heap_best_fit(heap_merge_all(), size);
-	if (b == NULL && heap_relist(false))
+	if (b == NULL && heap_relist(!grow))
 		b = heap_best_fit(NULL, size);
-	if (b == NULL)
+	if (b == NULL && grow) {
 		b = heap_grow(size);
-	if (b == NULL && heap_relist(true))
-		b = heap_best_fit(NULL, size);
+		if (b == NULL && heap_relist(true))
+			b = heap_best_fit(NULL, size);
+	}
 	return b != NULL ? heap_use(b, size) : NULL;
 }
 
@@ -416,7 +411,15 @@ struct block_meta *osmem_heap_alloc(size_t size)
 	if (!osmem_heap_may_be_cut() && b != NULL &&
 	    osmem_heap.fresh.count == 0 && heap_reuse(b, size))
 		return b;
-	return heap_search(size);
+	return heap_search(size, true);
+}
+
+struct block_meta *osmem_heap_alloc_left(size_t size)
+{
+	if (!OSMEM_IS_REPLACEMENT &&
+	    osmem_option(OSMEM_OPT_MODE) != OS_MODE_FAST)
+		return NULL;
+	return heap_search(size, false);
 }
 
 /* --- aligned blocks (rule 28) --- */
@@ -499,9 +502,10 @@ struct block_meta *osmem_heap_alloc_aligned(size_t size, size_t alignment)
 	b = heap_best_aligned(size, alignment);
 	if (b == NULL)
 		b = heap_grow_aligned(size, alignment);
-	if (b == NULL)
-		return NULL;
-	return heap_use(heap_skip_gap(b, heap_gap((char *)b, alignment)), size);
+	return b == NULL ? NULL :
+			   heap_use(heap_skip_gap(b, heap_gap((char *)b,
+							      alignment)),
+				    size);
 }
 
 /* --- freeing and resizing --- */

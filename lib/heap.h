@@ -20,6 +20,13 @@ OSMEM_FN struct block_meta *osmem_heap_alloc_aligned(size_t size,
 						     size_t alignment);
 
 /*
+ * The same for a mapping that the system refuses: the heap does not grow, but
+ * what was freed in it is not unmapped. NULL when nothing fits, and where the
+ * contract promises that.
+ */
+OSMEM_FN struct block_meta *osmem_heap_alloc_left(size_t size);
+
+/*
  * Marks the live block whose payload ptr is free; nothing is merged (rule 15).
  * NULL when it is none of the heap's.
  */

@@ -227,6 +227,44 @@ START_TEST(reservations_make_room)
 }
 END_TEST
 
+/* What small blocks have left in the heap serves large ones (fast). */
+static void take_freed(void *unused)
+{
+	unsigned char *p, *q;
+	size_t size;
+	size_t i;
+
+	(void)unused;
+	MUST(os_mallopt(OS_M_WARN, 0) == 1);
+	MUST(os_mallopt(OS_M_MODE, OS_MODE_FAST) == 1);
+	limit(RLIMIT_AS, (size_t)512 * MEBIBYTE);
+	size = exhaust(100000) / 4;
+	MUST(size > (size_t)16 * MEBIBYTE);
+	p = os_malloc(size);
+	q = os_calloc(1, size);
+	MUST(p != NULL && q != NULL);
+	workload_fill(p, size, 1);
+	for (i = 0; i < size; i++)
+		MUST(q[i] == 0);
+	MUST_EQ(os_heap_check(), 0);
+	p = os_realloc(p, size / 2);
+	MUST(p != NULL && workload_holds(p, size, 1, size / 2));
+	os_free(q);
+	os_free(p);
+	MUST_EQ(os_heap_check(), 0);
+}
+
+START_TEST(freed_blocks_make_room)
+{
+	struct child child;
+
+	if (child_is_sanitized() || sizeof(void *) < 8)
+		return;
+	child_run(&child, take_freed, NULL);
+	MUST(child_succeeded(&child));
+}
+END_TEST
+
 static void *do_nothing(void *arg)
 {
 	return arg;
@@ -274,6 +312,7 @@ int main(int argc, char **argv)
 	tcase_add_test(tcase, address_space_lowered_later);
 	tcase_add_test(tcase, data_lowered_later);
 	tcase_add_test(tcase, reservations_make_room);
+	tcase_add_test(tcase, freed_blocks_make_room);
 	tcase_add_test(tcase, reservations_leave_room_for_threads);
 	suite_add_tcase(suite, tcase);
 	return suite_run(suite);
