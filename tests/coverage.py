@@ -24,10 +24,13 @@ def count(gcov, build, source):
     if not data:
         return files
     # Counts are found by the name of the notes; without any, all are 0.
-    out = subprocess.run([gcov, '--json-format', '--stdout'] + data,
-                         cwd=build, stdout=subprocess.PIPE,
-                         stderr=subprocess.DEVNULL, check=True).stdout
-    for text in out.decode().splitlines():
+    done = subprocess.run([gcov, '--json-format', '--stdout'] + data,
+                          cwd=build, stdout=subprocess.PIPE,
+                          stderr=subprocess.DEVNULL)
+    if done.returncode != 0:
+        sys.exit('coverage.py: gcov fails: are there counts of an older '
+                 'build? Remove all *.gcda')
+    for text in done.stdout.decode().splitlines():
         report = json.loads(text)
         for entry in report['files']:
             path = os.path.realpath(os.path.join(
