@@ -22,7 +22,8 @@ _osmem_options()
 		last=${last#*=}
 		case $key in
 		mode) candidates='exact auto fast' ;;
-		die | warn | sites | harden) candidates='0 1' ;;
+		die | warn | sites) candidates='0 1' ;;
+		harden) candidates='0 1 2' ;;
 		break) candidates='auto always never' ;;
 		stats) candidates='no exit' ;;
 		foreign) candidates='abort warn ignore' ;;

@@ -46,7 +46,7 @@ function __osmem_options
         mode={exact,auto,fast} die={0,1} warn={0,1} \
         break={auto,always,never} check= stats={no,exit} \
         hot_after= grow_after= cache_after= \
-        foreign={abort,warn,ignore} sites={0,1} harden={0,1} \
+        foreign={abort,warn,ignore} sites={0,1} harden={0,1,2} \
         fail={no,nth:,every:,p=} help
 end
 

@@ -124,27 +124,23 @@ static void *core_span(struct osmem_span span, size_t size, size_t alignment)
 	return osmem_block_payload(b);
 }
 
-static OSMEM_COLD void *core_left(size_t size)
-{
-	struct block_meta *b;
-
-	core_enter();
-	b = osmem_heap_alloc_left(core_up(size));
-	core_leave();
-	return b != NULL ? osmem_block_payload(b) : NULL;
-}
-
 /* *zero says whether the payload is known to be zero. */
 static void *core_map(size_t size, size_t alignment, bool *zero)
 {
 	size_t extra = alignment > OSMEM_ALIGN ? alignment : 0;
 	struct osmem_span span = { .zero = false };
+	struct block_meta *b;
 	void *p = NULL;
 
 	if (osmem_span_map(core_total(size) + extra, &span))
 		p = core_span(span, size, alignment);
 	*zero = p != NULL && span.zero;
-	return p != NULL || extra != 0 ? p : core_left(size);
+	if (p != NULL || extra != 0)
+		return p;
+	core_enter();
+	b = osmem_heap_alloc_left(core_up(size));
+	core_leave();
+	return b != NULL ? osmem_block_payload(b) : NULL;
 }
 
 /* A handler that comes meanwhile and allocates is seen. */
@@ -162,9 +158,11 @@ core_get_hard(size_t size, size_t alignment, bool *zero)
 	void *p = NULL;
 
 	core_check();
-	if (likely(osmem_hard_is_used()) || osmem_hard_open(core_exit_hard))
+	if (unlikely(!osmem_hard_is_used()) && osmem_hard_open(core_exit_hard))
+		osmem_init_look();
+	if (likely(osmem_hard_is_used()))
 		p = osmem_hard_alloc(size, alignment);
-	*zero = p != NULL;
+	*zero = p != NULL && osmem_hard_is_zeroed(p);
 	return p;
 }
 

@@ -10,7 +10,7 @@
  */
 #include "core_state.h"
 
-#include "hard.h"
+#include "hard_hot.h"
 #include "heap.h"
 #include "hot.h"
 #include "init.h"
@@ -42,46 +42,62 @@ static inline void *door_end_with(void *p)
 	return p;
 }
 
-static void door_end(void)
+static inline __attribute__((always_inline)) void door_end(void)
 {
 	door_end_with(NULL);
 }
 
-/*
- * Whether the hardened allocator serves everything and nobody else wants to
- * see each call: the door is shut for it alone, and no checks are due.
- */
-static bool door_is_hard(void)
+/* The long way, to whoever serves the request. */
+static __attribute__((noinline)) void *door_alloc_long(size_t size)
 {
-	return osmem_hard_is_on() && osmem_hard_is_used() &&
-	       atomic_load_explicit(&osmem_slab_shut, memory_order_relaxed) ==
-		       1 &&
-	       osmem_option(OSMEM_OPT_CHECK) == 0;
+	void *p;
+
+	if (unlikely(!osmem_thread_begin()))
+		return osmem_nested_alloc(size, OSMEM_ALIGN);
+	p = osmem_core_serve(size, OSMEM_ALIGN);
+	return door_end_with(p);
 }
 
-/*
- * The short way to the hardened allocator, and from it. NULL, or false: the
- * long one finds out.
- */
-static void *door_alloc_hard(size_t size)
+/* The short way to the hardened allocator; NULL: the long one finds out. */
+static inline __attribute__((always_inline)) void *door_hard(size_t size,
+							     bool zero)
 {
 	void *p;
 
 	if (unlikely(size > PTRDIFF_MAX) || unlikely(!osmem_thread_begin()))
 		return NULL;
-	p = osmem_hard_alloc(size, OSMEM_ALIGN);
+	p = hard_hot_alloc(size);
+	if (unlikely(p == NULL)) {
+		p = osmem_hard_alloc(size, OSMEM_ALIGN);
+		if (zero && p != NULL && !osmem_hard_is_zeroed(p))
+			memset(p, 0, size);
+	}
 	door_end();
 	return p;
 }
 
-static bool door_free_hard(const char *call, void *ptr)
+static __attribute__((noinline)) void *door_alloc_hard(size_t size)
 {
-	bool freed;
+	void *p = door_hard(size, false);
 
-	if (unlikely(osmem_nested_holds(ptr)) ||
-	    unlikely(!osmem_thread_begin()))
+	return likely(p != NULL) ? p : door_alloc_long(size);
+}
+
+/* And from it. False: the long one finds out. */
+static inline __attribute__((always_inline)) bool
+door_free_hard(const char *call, void *ptr)
+{
+	struct hard_slab *s = hard_slab_of(ptr);
+	bool freed = true;
+
+	if (unlikely(s == NULL) && unlikely(osmem_nested_holds(ptr)))
 		return false;
-	freed = osmem_hard_free(call, ptr);
+	if (unlikely(!osmem_thread_begin()))
+		return false;
+	if (likely(s != NULL))
+		hard_free_slot(call, s, ptr);
+	else
+		freed = osmem_hard_free(call, ptr);
 	door_end();
 	return freed;
 }
@@ -108,28 +124,19 @@ static __attribute__((noinline)) void *door_alloc_plain(size_t size)
 						 osmem_core_serve_map(size));
 }
 
-static __attribute__((noinline)) void *door_alloc(size_t size)
+void *osmem_core_alloc(size_t size)
 {
 	void *p;
 
-	p = unlikely(door_is_hard()) ? door_alloc_hard(size) :
-				       osmem_hot_large(size);
-	if (likely(p != NULL))
-		return p;
-	if (unlikely(!osmem_thread_begin()))
-		return osmem_nested_alloc(size, OSMEM_ALIGN);
-	p = osmem_core_serve(size, OSMEM_ALIGN);
-	return door_end_with(p);
-}
-
-void *osmem_core_alloc(size_t size)
-{
 	if (osmem_init_is_plain() && size <= DOOR_HEAP)
 		return door_alloc_plain(size);
-	return door_alloc(size);
+	if (unlikely(osmem_hard_is_alone()))
+		return door_alloc_hard(size);
+	p = osmem_hot_large(size);
+	return likely(p != NULL) ? p : door_alloc_long(size);
 }
 
-void *osmem_core_alloc_zero(size_t size)
+static __attribute__((noinline)) void *door_zero_long(size_t size)
 {
 	void *p;
 
@@ -140,6 +147,19 @@ void *osmem_core_alloc_zero(size_t size)
 	p = osmem_core_serve_zero(size);
 	door_end();
 	return p;
+}
+
+static __attribute__((noinline)) void *door_zero_hard(size_t size)
+{
+	void *p = door_hard(size, true);
+
+	return likely(p != NULL) ? p : door_zero_long(size);
+}
+
+void *osmem_core_alloc_zero(size_t size)
+{
+	return unlikely(osmem_hard_is_alone()) ? door_zero_hard(size) :
+						 door_zero_long(size);
 }
 
 void *osmem_core_alloc_aligned(size_t size, size_t alignment)
@@ -175,14 +195,20 @@ static bool door_frees(const char *call, void *ptr)
 	       door_free_nested(call, ptr);
 }
 
-static void door_free(const char *call, void *ptr)
+static __attribute__((noinline)) void door_free_long(const char *call,
+						     void *ptr)
 {
-	if (unlikely(door_is_hard()) && door_free_hard(call, ptr))
-		return;
 	if (door_frees(call, ptr))
 		return;
 	osmem_core_serve_free(call, ptr);
 	door_end();
+}
+
+static void door_free(const char *call, void *ptr)
+{
+	if (unlikely(osmem_hard_is_alone()) && door_free_hard(call, ptr))
+		return;
+	door_free_long(call, ptr);
 }
 
 static __attribute__((noinline)) void door_free_plain(const char *call,
@@ -197,7 +223,7 @@ static __attribute__((noinline)) void door_free_plain(const char *call,
 		b = door_end_with(b);
 	}
 	if (unlikely(b == NULL))
-		door_free(call, ptr);
+		door_free_long(call, ptr);
 }
 
 static __attribute__((noinline)) void door_free_rest(void *ptr,
@@ -207,7 +233,7 @@ static __attribute__((noinline)) void door_free_rest(void *ptr,
 	if (likely(begun))
 		door_end();
 	else
-		door_free(call, ptr);
+		door_free_long(call, ptr);
 }
 
 /* The usual slot that is freed here is one that another thread has allocated. */

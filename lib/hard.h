@@ -38,10 +38,24 @@ static inline bool osmem_hard_is_used(void)
 }
 
 /*
- * size bytes at a multiple of alignment, all zero; of no bytes, a block whose
- * first byte faults. NULL without memory, or address space for slabs.
+ * Whether it serves everything and nobody else wants to see each call. Kept by
+ * init.c; set with release, read with acquire.
+ */
+OSMEM_VAR atomic_bool osmem_hard_alone;
+
+static inline bool osmem_hard_is_alone(void)
+{
+	return atomic_load_explicit(&osmem_hard_alone, memory_order_acquire);
+}
+
+/*
+ * size bytes at a multiple of alignment; of no bytes, a block whose first byte
+ * faults. NULL without memory, or address space for slabs.
  */
 OSMEM_FN void *osmem_hard_alloc(size_t size, size_t alignment);
+
+/* Whether the block, which was just allocated, is all zero. */
+OSMEM_FN bool osmem_hard_is_zeroed(const void *ptr);
 
 /*
  * Makes the tables, once; before the first allocation. at_exit is called at

@@ -3,9 +3,8 @@
  * hard_maps.c - the hardened allocator's large blocks: mappings with pages
  * without access on both sides.
  *
- * A record of each stands out of line, in a set by its address. A freed one
- * keeps record and address space, but no memory and no access, until chance
- * and a queue have passed it on. Guarded by the core's lock, which is not held
+ * A record of each stands out of line, in a set by its address; hard_kept.c
+ * has those that are freed. Guarded by the core's lock, which is not held
  * around system calls for mappings.
  */
 #include "hard_state.h"
@@ -16,33 +15,17 @@
 
 enum {
 	MAPS_CHUNK = 64 << 10, /* of records */
-	MAPS_KEPT = 128,       /* freed ones, at most */
-	MAPS_CHANCE = 32,      /* of these, at random places */
-	MAPS_SPARE = 16	       /* that wait for a block behind the queue */
+	MAPS_NEAR_BITS = 8
 };
-
-#define MAPS_KEPT_BYTES ((size_t)(sizeof(void *) == 8 ? 1024 : 32) << 20)
 
 static struct {
 	struct osmem_index set;
 	struct hard_map *unused;
-	struct hard_map *kept[MAPS_KEPT]; /* chance, then the queue */
-	size_t first;			  /* the oldest of the queue */
-	size_t kept_bytes;
+	/* Records by their payload, to be found at once; NULL, or any. */
+	struct hard_map *near[1 << MAPS_NEAR_BITS];
 	size_t blocks;
 	size_t bytes;
-	struct hard_map *spare[MAPS_SPARE];
-	size_t next_spare; /* whose place the next one takes */
-	unsigned long frees;
-	bool limited; /* address space, when last asked */
-	struct hard_map *stuck; /* could not be unmapped: tried again */
-	struct hard_random random;
 } maps_all;
-
-void osmem_hard_maps_seed(void)
-{
-	osmem_hard_seed(&maps_all.random);
-}
 
 /* --- records --- */
 
@@ -80,6 +63,21 @@ static bool maps_insert(struct hard_map *m, const char *start)
 	return false;
 }
 
+static struct hard_map **maps_near(const void *payload)
+{
+	uint32_t page = (uint32_t)((uintptr_t)payload >> 12);
+
+	return &maps_all.near[page * UINT32_C(0x9e3779b1) >>
+			      (32 - MAPS_NEAR_BITS)];
+}
+
+static void maps_count(struct hard_map *m)
+{
+	*maps_near(m->payload) = m;
+	maps_all.blocks++;
+	maps_all.bytes += hard_map_body(m->size);
+}
+
 /* Enters a copy. NULL without memory for it. Lock. */
 static struct hard_map *maps_enter(struct hard_map map)
 {
@@ -92,8 +90,7 @@ static struct hard_map *maps_enter(struct hard_map map)
 		return NULL;
 	maps_all.unused = m->next;
 	*m = map;
-	maps_all.blocks++;
-	maps_all.bytes += hard_map_body(m->size);
+	maps_count(m);
 	return m;
 }
 
@@ -111,8 +108,6 @@ static struct hard_map *maps_find(const void *ptr)
 
 /* --- making them --- */
 
-static bool maps_give_up_kept(void);
-
 /* What is only kept, or reserved, goes when address space is short. */
 static int maps_reserve(size_t size, void **start)
 {
@@ -121,7 +116,7 @@ static int maps_reserve(size_t size, void **start)
 
 	if (err == 0)
 		return 0;
-	more = maps_give_up_kept();
+	more = osmem_hard_kept_give_up();
 	more |= osmem_hard_slabs_release_spare();
 	return more ? osmem_sys_reserve(size, start) : err;
 }
@@ -137,6 +132,7 @@ static bool maps_make_bare(struct hard_map *map, size_t alignment)
 	map->start = start;
 	map->whole = size;
 	map->payload = (char *)osmem_up((uintptr_t)start, alignment);
+	map->open = map->held = hard_map_body(map->size);
 	map->guarded = false;
 	return true;
 }
@@ -149,10 +145,12 @@ static bool maps_make(struct hard_map *map, size_t alignment, bool grows)
 	size_t whole = body + 2 * page;
 	void *start = NULL;
 
-	if (alignment <= page)
-		alignment = page;
-	else
+	if (alignment > page)
 		whole += alignment;
+	else if (body <= OSMEM_CLASS_LARGEST) /* others will fit, too */
+		whole = osmem_class_size(osmem_class_of(body)) + 2 * page;
+	if (alignment < page)
+		alignment = page;
 	if (grows && whole < SIZE_MAX / 4 &&
 	    osmem_sys_space_limit() == SIZE_MAX)
 		whole += body;
@@ -162,6 +160,7 @@ static bool maps_make(struct hard_map *map, size_t alignment, bool grows)
 	map->whole = whole;
 	map->payload = (char *)osmem_up((uintptr_t)start + page, alignment);
 	map->guarded = true;
+	map->open = map->held = body;
 	if (osmem_sys_commit(map->payload, body) == 0) {
 		hard_guard(1);
 		return true;
@@ -177,91 +176,6 @@ static bool maps_unmap(const struct hard_map *m)
 	if (m->guarded)
 		hard_guard(-1);
 	return true;
-}
-
-static void maps_retire(struct hard_map *m);
-
-/* The address space of a freed block that is not much too large. Lock. */
-static struct hard_map *maps_take_spare(size_t whole)
-{
-	struct hard_map *m;
-	size_t i;
-
-	for (i = 0; i < MAPS_SPARE; i++) {
-		m = maps_all.spare[i];
-		if (m == NULL || m->whole < whole ||
-		    m->whole - whole > whole / 4)
-			continue;
-		maps_all.spare[i] = NULL;
-		return m;
-	}
-	return NULL;
-}
-
-/* Makes a block of it. False without memory; the mapping is spare again. */
-static bool maps_use_spare(struct hard_map *m, size_t size, size_t alignment)
-{
-	size_t page = osmem_sys_page_size();
-	bool done;
-
-	m->payload = m->start + page;
-	m->size = size;
-	m->alignment = alignment;
-	done = DIE(osmem_sys_commit(m->payload, hard_map_body(size)),
-		   "mprotect", size) == 0;
-	if (done)
-		hard_map_write_canary(m);
-	osmem_lock(&osmem_core_lock);
-	m->live = done;
-	if (done) {
-		maps_all.blocks++;
-		maps_all.bytes += hard_map_body(size);
-	}
-	osmem_unlock(&osmem_core_lock);
-	return done;
-}
-
-static void *maps_reuse(size_t size, size_t alignment)
-{
-	size_t page = osmem_sys_page_size();
-	struct hard_map *m = NULL;
-
-	if (alignment > page)
-		return NULL;
-	osmem_lock(&osmem_core_lock);
-	m = maps_take_spare(hard_map_body(size) + 2 * page);
-	osmem_unlock(&osmem_core_lock);
-	if (m == NULL)
-		return NULL;
-	if (maps_use_spare(m, size, alignment))
-		return m->payload;
-	maps_retire(m);
-	return NULL;
-}
-
-void *osmem_hard_map(size_t size, size_t alignment, bool grows)
-{
-	struct hard_map map = { .size = size,
-				.alignment = alignment,
-				.live = true };
-	struct hard_map *m;
-	void *p;
-
-	if (alignment > PTRDIFF_MAX - size)
-		return NULL;
-	p = grows ? NULL : maps_reuse(size, alignment);
-	if (p != NULL)
-		return p;
-	if (!maps_make(&map, alignment, grows))
-		return NULL;
-	hard_map_write_canary(&map);
-	osmem_lock(&osmem_core_lock);
-	m = maps_enter(map);
-	osmem_unlock(&osmem_core_lock);
-	if (m != NULL)
-		return map.payload;
-	maps_unmap(&map);
-	return NULL;
 }
 
 /* --- finding them --- */
@@ -319,9 +233,11 @@ void osmem_hard_map_totals(struct osmem_hard_totals *totals)
 /* The record of a live, whole block; NULL when ptr is in none. Lock. */
 static struct hard_map *maps_live(const char *call, const void *ptr)
 {
-	struct hard_map *m = maps_find(ptr);
+	struct hard_map *m = *maps_near(ptr);
 	struct osmem_place place;
 
+	if (m == NULL || m->payload != ptr)
+		m = maps_find(ptr);
 	if (m == NULL)
 		return NULL;
 	place = maps_place(m, ptr);
@@ -339,6 +255,18 @@ void osmem_hard_map_verify(const char *call, const void *ptr)
 	osmem_unlock(&osmem_core_lock);
 }
 
+bool osmem_hard_map_is_zeroed(const void *ptr)
+{
+	struct hard_map *m;
+	bool zeroed;
+
+	osmem_lock(&osmem_core_lock);
+	m = maps_find(ptr);
+	zeroed = m != NULL && !m->dirty;
+	osmem_unlock(&osmem_core_lock);
+	return zeroed;
+}
+
 bool osmem_hard_map_is_aligned(const void *ptr, size_t alignment)
 {
 	struct hard_map *m;
@@ -353,53 +281,11 @@ bool osmem_hard_map_is_aligned(const void *ptr, size_t alignment)
 
 /* --- freeing them --- */
 
-/* The record that leaves for this one; it may be itself. Lock. */
-static struct hard_map *maps_keep(struct hard_map *m)
-{
-	size_t i = hard_draw(&maps_all.random, MAPS_CHANCE);
-	struct hard_map *out = maps_all.kept[i];
-
-	maps_all.kept[i] = m;
-	maps_all.kept_bytes += m->whole;
-	if (out != NULL) {
-		i = maps_all.first + MAPS_CHANCE;
-		m = out;
-		out = maps_all.kept[i];
-		maps_all.kept[i] = m;
-		maps_all.first = (maps_all.first + 1) %
-				 (MAPS_KEPT - MAPS_CHANCE);
-	}
-	if (out != NULL)
-		maps_all.kept_bytes -= out->whole;
-	return out;
-}
-
-/* Another, when all together are too large: the oldest, not the last. Lock. */
-static struct hard_map *maps_surplus(const struct hard_map *last)
-{
-	struct hard_map *out = NULL;
-	size_t i;
-
-	if (maps_all.kept_bytes <= MAPS_KEPT_BYTES)
-		return NULL;
-	for (i = 0; i < MAPS_KEPT && out == NULL; i++) {
-		size_t at = (maps_all.first + MAPS_CHANCE + i) % MAPS_KEPT;
-
-		if (maps_all.kept[at] == last)
-			continue;
-		out = maps_all.kept[at];
-		maps_all.kept[at] = NULL;
-	}
-	if (out != NULL)
-		maps_all.kept_bytes -= out->whole;
-	return out;
-}
-
 /*
- * Unmaps what a record stands for, with the lock let go, and forgets it. What
- * cannot be unmapped is tried again with the next one.
+ * With the lock let go between. What cannot be unmapped stays, without being
+ * anybody's.
  */
-static void maps_end(struct hard_map *m)
+bool osmem_hard_map_end(struct hard_map *m)
 {
 	bool gone;
 
@@ -411,108 +297,24 @@ static void maps_end(struct hard_map *m)
 	gone = maps_unmap(m);
 	osmem_lock(&osmem_core_lock);
 	if (gone) {
+		m->payload = NULL;
 		m->next = maps_all.unused;
 		maps_all.unused = m;
 	} else {
 		maps_insert(m, m->start);
-		m->next = maps_all.stuck;
-		maps_all.stuck = m;
 	}
+	return gone;
 }
 
-static struct hard_map *maps_unstick(void)
+size_t osmem_hard_map_bytes(void)
 {
-	struct hard_map *m = maps_all.stuck;
-
-	if (m != NULL)
-		maps_all.stuck = m->next;
-	return m;
-}
-
-/* One that is through the quarantine waits for a block. Lock. */
-static struct hard_map *maps_put_spare(struct hard_map *m)
-{
-	struct hard_map **place = &maps_all.spare[maps_all.next_spare];
-	struct hard_map *out = *place;
-
-	if (!m->guarded)
-		return m;
-	maps_all.next_spare = (maps_all.next_spare + 1) % MAPS_SPARE;
-	*place = m;
-	return out;
-}
-
-/*
- * Under a limit on address space nothing is kept. That is looked at now and
- * then, as it is a system call; a limit that comes between is found by the
- * mapping that fails.
- */
-static bool maps_is_limited(void)
-{
-	bool limited;
-
-	osmem_lock(&osmem_core_lock);
-	if (maps_all.frees++ % 64 == 0)
-		maps_all.limited = osmem_sys_space_limit() != SIZE_MAX;
-	limited = maps_all.limited;
-	osmem_unlock(&osmem_core_lock);
-	return limited;
-}
-
-static void maps_retire(struct hard_map *m)
-{
-	bool drop = maps_is_limited() ||
-		    KEEP(osmem_sys_drop(m->start, m->whole), "mmap",
-			 m->whole) != 0;
-	const struct hard_map *last = m;
-	struct hard_map *stuck;
-
-	osmem_lock(&osmem_core_lock);
-	stuck = maps_unstick();
-	if (stuck != NULL)
-		maps_end(stuck);
-	if (!drop)
-		m = maps_keep(m);
-	if (!drop && m != NULL)
-		m = maps_put_spare(m);
-	if (m != NULL)
-		maps_end(m);
-	while ((m = maps_surplus(last)) != NULL)
-		maps_end(m);
-	osmem_unlock(&osmem_core_lock);
-}
-
-static struct hard_map *maps_any_of(struct hard_map **from, size_t count)
-{
-	struct hard_map *m = NULL;
-	size_t i;
-
-	for (i = 0; i < count && m == NULL; i++) {
-		m = from[i];
-		from[i] = NULL;
-	}
-	return m;
-}
-
-static bool maps_give_up_kept(void)
-{
-	struct hard_map *m;
-	bool any = false;
-
-	osmem_lock(&osmem_core_lock);
-	while ((m = maps_any_of(maps_all.kept, MAPS_KEPT)) != NULL ||
-	       (m = maps_any_of(maps_all.spare, MAPS_SPARE)) != NULL) {
-		maps_end(m);
-		any = true;
-	}
-	maps_all.kept_bytes = 0;
-	osmem_unlock(&osmem_core_lock);
-	return any;
+	return maps_all.bytes;
 }
 
 bool osmem_hard_map_free(const char *call, void *ptr)
 {
 	struct hard_map *m;
+	bool done = false;
 
 	osmem_lock(&osmem_core_lock);
 	m = maps_live(call, ptr);
@@ -520,12 +322,93 @@ bool osmem_hard_map_free(const char *call, void *ptr)
 		m->live = false;
 		maps_all.blocks--;
 		maps_all.bytes -= hard_map_body(m->size);
+		done = osmem_hard_kept_put(m);
 	}
 	osmem_unlock(&osmem_core_lock);
-	if (m == NULL)
-		return false;
-	maps_retire(m);
-	return true;
+	if (m != NULL && !done)
+		osmem_hard_kept_retire(m);
+	return m != NULL;
+}
+
+/* --- handing them out --- */
+
+static void maps_begin(struct hard_map *m, size_t size, size_t alignment)
+{
+	m->size = size;
+	m->alignment = alignment;
+	m->live = true;
+	hard_map_write_canary(m);
+	maps_count(m);
+}
+
+/* Gives a freed one another size. False without memory. */
+static bool maps_refit(struct hard_map *m, size_t size)
+{
+	size_t page = osmem_sys_page_size();
+	size_t before = m->open;
+	size_t after = hard_map_body(size);
+
+	if (before == 0)
+		m->payload = m->start + page;
+	if (after < before)
+		return KEEP(osmem_sys_guard(m->payload + after, before - after),
+			    "mprotect", before - after) == 0;
+	return DIE(osmem_sys_commit(m->payload + before, after - before),
+		   "mprotect", after - before) == 0;
+}
+
+static void *maps_reuse(size_t size, size_t alignment)
+{
+	size_t body = hard_map_body(size);
+	struct hard_map *m;
+	bool fits;
+
+	if (alignment > osmem_sys_page_size())
+		return NULL;
+	osmem_lock(&osmem_core_lock);
+	m = osmem_hard_kept_take(body);
+	fits = m != NULL && m->open == body;
+	if (fits)
+		maps_begin(m, size, alignment);
+	osmem_unlock(&osmem_core_lock);
+	if (m == NULL || fits)
+		return m == NULL ? NULL : m->payload;
+	if (!maps_refit(m, size)) {
+		osmem_hard_kept_retire(m);
+		return NULL;
+	}
+	osmem_lock(&osmem_core_lock);
+	m->open = body;
+	if (m->held < body)
+		m->held = body;
+	maps_begin(m, size, alignment);
+	osmem_unlock(&osmem_core_lock);
+	return m->payload;
+}
+
+void *osmem_hard_map(size_t size, size_t alignment, bool grows)
+{
+	struct hard_map map = { .size = size,
+				.alignment = alignment,
+				.live = true };
+	struct hard_map *m;
+	void *p;
+
+	if (alignment > PTRDIFF_MAX - size)
+		return NULL;
+	p = grows ? NULL : maps_reuse(size, alignment);
+	if (p != NULL)
+		return p;
+	if (!maps_make(&map, alignment, grows))
+		return NULL;
+	hard_map_write_canary(&map);
+	osmem_lock(&osmem_core_lock);
+	m = maps_enter(map);
+	osmem_unlock(&osmem_core_lock);
+	if (m != NULL)
+		return map.payload;
+	maps_unmap(&map);
+	return NULL;
 }
 
 /* --- resizing them --- */
@@ -548,6 +431,10 @@ static void maps_clear(struct hard_map *m, size_t size)
 	size_t end = hard_map_body(size);
 
 	memset(m->payload + from, 0, (to < end ? to : end) - from);
+	/* What it once had may still be there. */
+	if (end > m->open && m->held > m->open)
+		memset(m->payload + m->open, 0,
+		       (m->held < end ? m->held : end) - m->open);
 }
 
 /* Who looks at it meanwhile finds it whole: its pages are there. */
@@ -557,18 +444,23 @@ static void maps_set_size(struct hard_map *m, size_t size)
 	maps_clear(m, size);
 	maps_all.bytes += hard_map_body(size) - hard_map_body(m->size);
 	m->size = size;
+	m->open = hard_map_body(size);
+	if (m->held < m->open)
+		m->held = m->open;
 	hard_map_write_canary(m);
 	osmem_unlock(&osmem_core_lock);
 }
 
 /* What the block gets less goes back, or is cleared at least. */
-static void maps_drop_end(const struct hard_map *m, size_t before)
+static void maps_drop_end(struct hard_map *m)
 {
-	char *end = m->payload + hard_map_body(m->size);
-	size_t less = (size_t)(m->payload + before - end);
+	char *end = m->payload + m->open;
+	size_t less = m->held - m->open;
 
 	if (KEEP(osmem_sys_drop(end, less), "mmap", less) != 0)
 		memset(end, 0, less);
+	else
+		m->held = m->open;
 }
 
 bool osmem_hard_map_resize(const char *call, const void *ptr, size_t size)
@@ -594,6 +486,6 @@ bool osmem_hard_map_resize(const char *call, const void *ptr, size_t size)
 		return false;
 	maps_set_size(m, size);
 	if (after < before)
-		maps_drop_end(m, before);
+		maps_drop_end(m);
 	return true;
 }

@@ -110,6 +110,8 @@ static void slabs_set_classes(void)
 			c->size = (uint32_t)osmem_class_size(class);
 		if (c->size > HARD_SHARED)
 			bytes = c->size;
+		else if (c->size > HARD_DENSE)
+			bytes += HARD_UNIT;
 		c->slots = (uint32_t)(bytes / c->size);
 		c->units = (uint16_t)(osmem_up(bytes + page, HARD_UNIT) >>
 				      HARD_UNIT_SHIFT);
@@ -207,8 +209,24 @@ static bool slabs_commit(char *start, size_t size)
 	return true;
 }
 
-/* Units for a slab, committed; the first one's number. Place. */
-static bool slabs_place(const struct slabs_class *c, size_t *first)
+/*
+ * How far into its units a slab begins, of so many bytes. Of slabs of one slot
+ * that is left to chance, also so that not all of them meet in the same lines
+ * of the caches. Place.
+ */
+static size_t slabs_shift(const struct slabs_class *c, size_t size)
+{
+	size_t page = osmem_sys_page_size();
+	size_t spare = ((size_t)c->units << HARD_UNIT_SHIFT) - page - size;
+
+	if (c->slots != 1)
+		return 0;
+	return hard_draw(&slabs_all.random, (uint32_t)(spare / page) + 1) *
+	       page;
+}
+
+/* Units for a slab, committed; where it starts. NULL without memory. Place. */
+static char *slabs_place(const struct slabs_class *c)
 {
 	struct hard_region *r = &osmem_hard_region;
 	size_t size = osmem_up((size_t)c->slots * c->size,
@@ -218,17 +236,16 @@ static bool slabs_place(const struct slabs_class *c, size_t *first)
 
 	if (r->reserved >= SLABS_ROOMY && hard_guard(0))
 		unit += hard_draw(&slabs_all.random, SLABS_SKIP);
-	start = r->base + (unit << HARD_UNIT_SHIFT);
+	start = r->base + (unit << HARD_UNIT_SHIFT) + slabs_shift(c, size);
 	if (!slabs_commit_tables(unit + c->units))
-		return false;
+		return NULL;
 	if (c == &slabs_classes[HARD_NOTHING])
 		slabs_all.end = start + HARD_UNIT;
 	else if (!slabs_commit(start, size))
-		return false;
+		return NULL;
 	slabs_all.frontier = unit + c->units;
 	atomic_fetch_add_explicit(&r->bytes, size, memory_order_relaxed);
-	*first = unit;
-	return true;
+	return start;
 }
 
 /* --- lists --- */
@@ -255,37 +272,36 @@ static void slabs_unlink(struct slabs_class *c, struct hard_slab *s)
 }
 
 /* Its only word is in the record: the table's would be a page for it. */
-static void slabs_set(struct hard_slab *s, unsigned int class, size_t first)
+static struct hard_slab *slabs_set(unsigned int class, char *start)
 {
+	struct hard_region *r = &osmem_hard_region;
 	struct slabs_class *c = &slabs_classes[class];
+	size_t first = (size_t)(start - r->base) >> HARD_UNIT_SHIFT;
+	struct hard_slab *s = &r->records[first];
 	size_t i;
 
-	s->start = osmem_hard_region.base + (first << HARD_UNIT_SHIFT);
+	s->start = start;
 	s->size = c->size;
 	s->magic = (uint32_t)((UINT64_C(1) << 32) / c->size + 1);
 	s->slots = c->slots;
 	s->units = c->units;
 	s->class = (uint8_t)class;
 	s->words = c->slots == 1 ? &s->only :
-				   osmem_hard_region.words +
-					   first * (HARD_UNIT / 16);
+				   r->words + first * (HARD_UNIT / 16);
 	for (i = 0; i < c->units; i++)
 		atomic_store_explicit(&s[i].head, s, memory_order_release);
 	slabs_link(c, s);
+	return s;
 }
 
 static struct hard_slab *slabs_new(unsigned int class)
 {
-	struct hard_slab *s = NULL;
-	size_t first;
+	char *start;
 
 	osmem_lock(&slabs_all.place);
-	if (slabs_place(&slabs_classes[class], &first))
-		s = &osmem_hard_region.records[first];
+	start = slabs_place(&slabs_classes[class]);
 	osmem_unlock(&slabs_all.place);
-	if (s != NULL)
-		slabs_set(s, class, first);
-	return s;
+	return start != NULL ? slabs_set(class, start) : NULL;
 }
 
 /* --- slots --- */

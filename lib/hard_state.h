@@ -25,8 +25,17 @@ enum {
 	HARD_CLASSES,
 	HARD_CANARY = 8,
 	HARD_WORDS = HARD_UNIT / 16 / 64,
+	/* So many share a unit, or else two. */
+	HARD_DENSE = 8192,
 	/* Slots above have a slab, and so guard pages, of their own. */
-	HARD_SHARED = 8192
+	HARD_SHARED = 32768,
+	/* Slots above are cleared by a call. */
+	HARD_SMALL = 256,
+	/* Slots above are not cleared and verified whole each time. */
+	HARD_WHOLE = 1024,
+	HARD_MOST = HARD_WHOLE - HARD_CANARY, /* that is in one of these */
+	/* Of these, so many bytes at the start always, and behind the canary */
+	HARD_ENDS = 64
 };
 
 #define HARD_LARGEST (OSMEM_MMAP_THRESHOLD - HARD_CANARY)
@@ -34,7 +43,8 @@ enum {
 /*
  * The word that says what a slot is. LIVE: the size that was asked for and the
  * logarithm of the alignment are in it, and canary and zeros are in place.
- * BUSY: somebody is just changing it. Neither: free, and all zero. The number
+ * BUSY: somebody is just changing it. Neither: free, and all zero. But DIRTY:
+ * when it was freed, only its first HARD_ENDS bytes were cleared. The number
  * in TURN grows with each free, so who sees the same word twice knows that
  * nothing happened between; it is 0 only before the first.
  *
@@ -46,7 +56,9 @@ enum {
 	HARD_TURN_SHIFT = 17,
 	HARD_TURN = 0xff << HARD_TURN_SHIFT,
 	HARD_LOG_SHIFT = 25,
-	HARD_LOG = 0x1f << HARD_LOG_SHIFT,
+	HARD_LOG = 0xf << HARD_LOG_SHIFT,
+	HARD_LOG_LEAST = 4,
+	HARD_DIRTY = 1 << 29,
 	HARD_BUSY = 1 << 30
 };
 
@@ -77,7 +89,7 @@ struct hard_slab {
 	struct hard_slab *prev;
 	struct hard_slab *next;
 	uint64_t bits[HARD_WORDS]; /* the free slots that no thread has */
-};
+} __attribute__((aligned(64)));
 
 /*
  * base and the tables are set once, before limit becomes other than 0. limit:
@@ -183,17 +195,34 @@ static inline uint64_t hard_canary_from(uint64_t canary, size_t bytes)
 #endif
 }
 
-/* Whether canary and zeros of a live block are in place. */
-static inline bool hard_holds(const char *p, size_t size, size_t slot)
+/* Whether the bytes behind a canary are zero. */
+static inline bool hard_rest_is_zero(const char *p, size_t rest)
+{
+	if (likely(rest <= 16))
+		return (hard_load(p) | hard_load(p + rest - 8)) == 0;
+	return osmem_hard_is_zero(p, rest);
+}
+
+/*
+ * Whether canary and zeros of a live block are in place: all of them, or, of
+ * large ones, the first. Behind what is dirty there are none.
+ */
+static inline __attribute__((always_inline)) bool
+hard_holds(const char *p, size_t size, size_t slot, bool dirty)
 {
 	uint64_t canary = hard_canary(p);
 	size_t rest = slot - size - HARD_CANARY;
 
-	return hard_load(p + size) == canary &&
-	       hard_load(p + slot - HARD_CANARY) ==
-		       hard_canary_from(canary, rest) &&
-	       (rest <= HARD_CANARY ||
-		osmem_hard_is_zero(p + size + HARD_CANARY, rest));
+	if (hard_load(p + size) != canary)
+		return false;
+	if (unlikely(dirty))
+		return true;
+	if (rest < HARD_CANARY)
+		return hard_load(p + slot - HARD_CANARY) ==
+		       hard_canary_from(canary, rest);
+	if (slot > HARD_WHOLE && rest > HARD_ENDS)
+		rest = HARD_ENDS;
+	return hard_rest_is_zero(p + size + HARD_CANARY, rest);
 }
 
 /* --- slabs --- */
@@ -213,8 +242,8 @@ static inline struct hard_slab *hard_slab_of(const void *p)
 
 /*
  * The number of the slot that starts at p, in slab s; false when none that was
- * ever handed out does. The product is right below 64 KiB; in a slab of one
- * slot it may be wrong, but not for offset 0.
+ * ever handed out does. The product is right where offset times size is below
+ * 2^32; in a slab of one slot it may be wrong, but not for offset 0.
  */
 static inline bool hard_index(const struct hard_slab *s, const void *p,
 			      uint32_t *index)
@@ -229,7 +258,8 @@ static inline bool hard_index(const struct hard_slab *s, const void *p,
 /* The alignment's part of the word. */
 static inline uint32_t hard_log(size_t alignment)
 {
-	return (uint32_t)__builtin_ctzl((unsigned long)alignment)
+	return ((uint32_t)__builtin_ctzl((unsigned long)alignment) -
+		HARD_LOG_LEAST)
 	       << HARD_LOG_SHIFT;
 }
 
@@ -239,6 +269,94 @@ struct hard_entry {
 	hard_word *word;
 };
 
+/* --- bins --- */
+
+/* Takes free slots back. */
+OSMEM_FN void osmem_hard_slabs_give(unsigned int class,
+				    const struct hard_entry *entries,
+				    uint32_t count);
+
+/*
+ * The slots of a class that a thread has: those that are ready, of which the
+ * last is the next, those that it has freed last, and those that it had freed
+ * before these, which are part or none.
+ */
+struct hard_bin {
+	struct hard_entry *ready;
+	struct hard_entry *freed;
+	uint32_t count;	     /* ready ones */
+	uint32_t count_freed;
+	uint32_t part;	     /* the room for freed ones; twice for ready ones */
+	uint32_t slot;	     /* bytes */
+	struct hard_entry *aged;
+	uint32_t count_aged;
+	uint32_t fill;	     /* how many are fetched at once */
+} __attribute__((aligned(64)));
+
+struct hard_thread {
+	struct hard_random random;
+	int64_t allowance; /* bytes to be cleared and verified */
+	struct hard_thread *next; /* among those without a thread */
+	struct hard_bin bins[HARD_CLASSES];
+};
+
+OSMEM_VAR __thread struct hard_thread *osmem_hard_self
+	__attribute__((tls_model("initial-exec")));
+
+OSMEM_FN OSMEM_COLD struct hard_thread *osmem_hard_attach(void);
+
+/* NULL without memory. */
+static inline struct hard_thread *hard_thread(void)
+{
+	struct hard_thread *t = osmem_hard_self;
+
+	return likely(t != NULL) ? t : osmem_hard_attach();
+}
+
+/* The class of a slot of 16 times as many bytes and 16 more. */
+OSMEM_VAR uint8_t osmem_hard_classes[(HARD_MOST + HARD_CANARY) / 16];
+
+/* Fetches slots for an empty bin. False without memory. */
+OSMEM_FN __attribute__((noinline)) bool
+osmem_hard_bin_fill(struct hard_thread *t, unsigned int class);
+
+/* Passes the freed ones on when they are part. */
+OSMEM_FN __attribute__((noinline)) void
+osmem_hard_bin_age(struct hard_thread *t, unsigned int class);
+
+/* A slot into the quarantine; of a thread without bins, into its slab. */
+static inline void hard_bin_put(struct hard_thread *t, unsigned int class,
+				char *slot, hard_word *word)
+{
+	struct hard_bin *bin;
+	uint32_t count;
+
+	if (unlikely(t == NULL)) {
+		osmem_hard_slabs_give(class, &(struct hard_entry){ slot, word },
+				      1);
+		return;
+	}
+	bin = &t->bins[class];
+	count = bin->count_freed;
+	/* As a whole it would wait for its parts to be written. */
+	bin->freed[count].slot = slot;
+	bin->freed[count].word = word;
+	bin->count_freed = ++count;
+	if (unlikely(count == bin->part))
+		osmem_hard_bin_age(t, class);
+}
+
+/*
+ * Whether a slot of so many bytes, more than HARD_WHOLE, is to be cleared as a
+ * whole, when it is freed: that is paid for.
+ */
+OSMEM_FN bool osmem_hard_affords(struct hard_thread *t, size_t size);
+
+/* Empties the calling thread's bins of what is ready. */
+OSMEM_FN void osmem_hard_bins_trim(void);
+
+/* --- places of slabs --- */
+
 /* Makes the region, once. False when there is no address space for it. */
 OSMEM_FN bool osmem_hard_slabs_open(void);
 
@@ -247,10 +365,6 @@ OSMEM_FN uint32_t osmem_hard_slabs_take(unsigned int class,
 					struct hard_entry *entries,
 					uint32_t most, struct hard_random *r);
 
-/* Takes free slots back. */
-OSMEM_FN void osmem_hard_slabs_give(unsigned int class,
-				    const struct hard_entry *entries,
-				    uint32_t count);
 OSMEM_FN bool osmem_hard_slabs_trim(void);
 
 /* Unmaps address space that is not used yet. Whether there was any. */
@@ -272,9 +386,12 @@ struct hard_map {
 	size_t whole;
 	char *payload; /* at the start of a page */
 	size_t size;
+	size_t open; /* bytes of pages with access; 0 when it was dropped */
+	size_t held; /* that had access since then, and may have memory */
 	size_t alignment;
 	bool guarded;
 	bool live;
+	bool dirty; /* what is behind the first bytes is not known */
 	struct hard_map *next; /* among records without use */
 };
 
@@ -295,8 +412,9 @@ static inline void hard_map_write_canary(const struct hard_map *m)
 	uint64_t canary = hard_canary(m->payload);
 	size_t room = hard_map_slack(m);
 
-	memcpy(m->payload + m->size, &canary,
-	       room < HARD_CANARY ? room : HARD_CANARY);
+	if (room != 0)
+		memcpy(m->payload + m->size, &canary,
+		       room < HARD_CANARY ? room : HARD_CANARY);
 }
 
 static inline bool hard_map_holds(const struct hard_map *m)
@@ -305,16 +423,17 @@ static inline bool hard_map_holds(const struct hard_map *m)
 	const char *end = m->payload + m->size;
 	size_t room = hard_map_slack(m);
 
+	/* A look at no bytes takes long where the next page has no access. */
 	if (room < HARD_CANARY)
-		return memcmp(end, &canary, room) == 0;
-	return hard_holds(m->payload, m->size, m->size + room);
+		return room == 0 || memcmp(end, &canary, room) == 0;
+	return hard_holds(m->payload, m->size, m->size + room, m->dirty);
 }
 
-OSMEM_FN void osmem_hard_maps_seed(void);
 OSMEM_FN void *osmem_hard_map(size_t size, size_t alignment, bool grows);
 OSMEM_FN bool osmem_hard_map_free(const char *call, void *ptr);
 OSMEM_FN bool osmem_hard_map_resize(const char *call, const void *ptr,
 				    size_t size);
+OSMEM_FN bool osmem_hard_map_is_zeroed(const void *ptr);
 OSMEM_FN bool osmem_hard_map_is_aligned(const void *ptr, size_t alignment);
 
 /* Ends the process if what is behind the live block is broken. */
@@ -325,5 +444,26 @@ OSMEM_FN struct osmem_place osmem_hard_map_locate(const void *ptr);
 OSMEM_FN bool osmem_hard_map_above(const void *p, struct os_block *block);
 OSMEM_FN bool osmem_hard_map_holds(const void *ptr);
 OSMEM_FN void osmem_hard_map_totals(struct osmem_hard_totals *totals);
+OSMEM_FN size_t osmem_hard_map_bytes(void);
+
+/* Unmaps what a record stands for, and forgets it; false if that is refused. */
+OSMEM_FN bool osmem_hard_map_end(struct hard_map *m);
+
+/* --- freed mappings --- */
+
+OSMEM_FN void osmem_hard_maps_seed(void);
+
+/* Keeps a freed mapping as it is. False when it has to be retired. Lock. */
+OSMEM_FN bool osmem_hard_kept_put(struct hard_map *m);
+
+/* Takes its memory and all access to it, and keeps it for a while. */
+OSMEM_FN void osmem_hard_kept_retire(struct hard_map *m);
+
+/* A kept one with room for so many bytes of pages; NULL for none. Lock. */
+OSMEM_FN struct hard_map *osmem_hard_kept_take(size_t body);
+
+/* Unmaps all; takes the memory of all. Whether there were any. */
+OSMEM_FN bool osmem_hard_kept_give_up(void);
+OSMEM_FN bool osmem_hard_kept_trim(void);
 
 #endif

@@ -334,9 +334,8 @@ static bool heap_preallocate(void)
 }
 
 /*
- * Merges again from end to end, for the free blocks that are in no set: room
- * in the sets may have come, or be made by the merging. Not at each search
- * that fails, but (now) when there is no other memory.
+ * Merges all again, for free blocks that are in no set: room in those may have
+ * come, or comes by this. Not at each search, but (now) when it must be.
  */
 static OSMEM_COLD bool heap_relist(bool now)
 {
@@ -395,11 +394,10 @@ static __attribute__((noinline)) struct block_meta *heap_search(size_t size,
 	b = heap_best_fit(heap_merge_all(), size);
 	if (b == NULL && heap_relist(!grow))
 		b = heap_best_fit(NULL, size);
-	if (b == NULL && grow) {
+	if (b == NULL && grow)
 		b = heap_grow(size);
-		if (b == NULL && heap_relist(true))
-			b = heap_best_fit(NULL, size);
-	}
+	if (b == NULL && grow && heap_relist(true))
+		b = heap_best_fit(NULL, size);
 	return b != NULL ? heap_use(b, size) : NULL;
 }
 
@@ -502,22 +500,21 @@ struct block_meta *osmem_heap_alloc_aligned(size_t size, size_t alignment)
 	b = heap_best_aligned(size, alignment);
 	if (b == NULL)
 		b = heap_grow_aligned(size, alignment);
-	return b == NULL ? NULL :
-			   heap_use(heap_skip_gap(b, heap_gap((char *)b,
-							      alignment)),
-				    size);
+	if (b != NULL)
+		b = heap_skip_gap(b, heap_gap((char *)b, alignment));
+	return b != NULL ? heap_use(b, size) : NULL;
 }
 
 /* --- freeing and resizing --- */
 
 static void heap_note_swollen(struct block_meta *b, bool swollen)
 {
+	struct osmem_key key = osmem_heap_place_key(b);
+
 	if (osmem_heap.swollen.count != 0)
-		osmem_index_remove(&osmem_heap.swollen,
-				   osmem_heap_place_key(b));
+		osmem_index_remove(&osmem_heap.swollen, key);
 	if (swollen)
-		osmem_index_insert(&osmem_heap.swollen,
-				   osmem_heap_place_key(b));
+		osmem_index_insert(&osmem_heap.swollen, key);
 }
 
 /* For a block that is free now, where there is more to do. */

@@ -36,25 +36,32 @@ static bool init_options_read;
 
 extern char **environ;
 
-/* After any change of what it depends on. */
-static void init_find_plain(void)
+/*
+ * Who serves each call, when nobody else wants to see it: after any change of
+ * what that depends on.
+ */
+void osmem_init_look(void)
 {
-	bool plain = osmem_option(OSMEM_OPT_MODE) == OS_MODE_EXACT &&
-		     osmem_option(OSMEM_OPT_CHECK) == 0 &&
-		     atomic_load_explicit(&osmem_slab_shut,
-					  memory_order_relaxed) == 0 &&
+	int shut = atomic_load_explicit(&osmem_slab_shut, memory_order_relaxed);
+	bool checks = osmem_option(OSMEM_OPT_CHECK) != 0;
+	bool plain = osmem_option(OSMEM_OPT_MODE) == OS_MODE_EXACT && !checks &&
+		     shut == 0 &&
 		     atomic_load_explicit(&osmem_init_done,
 					  memory_order_relaxed) &&
 		     !osmem_watch_is_on() && !OSMEM_CONF_DEBUG;
+	/* The door is shut for it. */
+	bool alone = osmem_hard_is_on() && osmem_hard_is_used() && !checks &&
+		     shut == 1;
 
 	atomic_store_explicit(&osmem_init_plain, plain, memory_order_release);
+	atomic_store_explicit(&osmem_hard_alone, alone, memory_order_release);
 }
 
 /* Whoever wants to see each call shuts the door. */
 static void init_shut_door(bool shut)
 {
 	osmem_thread_shut(shut);
-	init_find_plain();
+	osmem_init_look();
 }
 
 void osmem_init_apply_options(void)
@@ -67,7 +74,7 @@ void osmem_init_apply_options(void)
 	if (osmem_watch_is_on() &&
 	    osmem_option(OSMEM_OPT_MODE) != OS_MODE_EXACT)
 		osmem_watch_on = false;
-	init_find_plain();
+	osmem_init_look();
 }
 
 /*
@@ -157,7 +164,7 @@ void osmem_init_now(void)
 		init_watch();
 		atomic_store_explicit(&osmem_init_done, true,
 				      memory_order_release);
-		init_find_plain();
+		osmem_init_look();
 	}
 	osmem_unlock(&init_lock);
 }

@@ -45,7 +45,11 @@ OSMEM_FN void osmem_init_apply_options(void);
 
 /* The same for the option sites. No lock may be held. */
 OSMEM_FN void osmem_init_apply_sites(void);
+
 /* And the option fail, the door included. No lock, one thread at a time. */
 OSMEM_FN void osmem_init_apply_rule(void);
+
+/* Sets osmem_init_plain, and osmem_hard_alone. No lock. */
+OSMEM_FN void osmem_init_look(void);
 
 #endif

@@ -72,6 +72,10 @@ static const struct options_name options_switch[] = {
 	{"0", 0}, {"1", 1}, {"no", 0}, {"yes", 1}, {NULL, 0},
 };
 
+static const struct options_name options_harden[] = {
+	{"0", 0}, {"1", 1}, {"2", 2}, {"no", 0}, {"yes", 1}, {NULL, 0},
+};
+
 static const struct options_name options_foreign[] = {
 	{"abort", OS_FOREIGN_ABORT},
 	{"warn", OS_FOREIGN_WARN},
@@ -122,7 +126,7 @@ static const struct options_name options_rules[] = {
 	    OS_FOREIGN_ABORT, "what a pointer that is no block's leads to") \
 	row(OSMEM_OPT_SITES, "sites", options_switch, 0, 1, 0, \
 	    "record where blocks come from, for reports") \
-	row(OSMEM_OPT_HARDEN, "harden", options_switch, 0, 1, \
+	row(OSMEM_OPT_HARDEN, "harden", options_harden, 0, 2, \
 	    OSMEM_CONF_HARDEN, "hardened slabs, but in mode exact") \
 	row(OSMEM_OPT_FAIL, "fail", options_rules, 0, 0, 0, \
 	    "which allocations fail")

@@ -27,7 +27,7 @@ enum osmem_option {
 	OSMEM_OPT_CACHE_AFTER, /* 1..INT_MAX, 64 */
 	OSMEM_OPT_FOREIGN,     /* enum os_foreign: abort warn ignore */
 	OSMEM_OPT_SITES,       /* 0, 1: where blocks come from, for reports */
-	OSMEM_OPT_HARDEN,      /* 0, 1: everything from the hardened slabs */
+	OSMEM_OPT_HARDEN,      /* 0..2: everything from the hardened slabs */
 	OSMEM_OPT_FAIL,	       /* a rule: the value is its kind (fault.h) */
 	OSMEM_OPT_COUNT
 };

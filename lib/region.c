@@ -25,14 +25,8 @@ OSMEM_VAR_DEFINED struct osmem_region osmem_region;
  * bits of its address at first: at the start of a page, where the first slots
  * of slabs are, each free would wait for the stores into its slot.
  */
-enum {
-	REGION_UNITS,
-	REGION_RECORDS,
-	REGION_HEADS,
-	REGION_CLASSES,
-	REGION_MAPS,
-	REGION_ALL
-};
+enum { REGION_UNITS, REGION_RECORDS, REGION_HEADS, REGION_CLASSES };
+enum { REGION_MAPS = REGION_CLASSES + 1, REGION_ALL };
 
 static const struct region_extent {
 	size_t each;
@@ -508,9 +502,8 @@ bool osmem_region_purge_bytes(void *start, size_t size)
 }
 
 /*
- * The pages of a table that hold nothing but what is said of units between
- * first and end, of which those between from and to have just been purged. Of a
- * free unit that is nothing, and who still looks at it finds nobody's slab.
+ * The pages of a table that speak of free units only, from first to end, and of
+ * one from from to to, which have just been purged. Nobody reads them.
  */
 static void region_purge_table(int i, size_t first, size_t end, size_t from,
 			       size_t to)

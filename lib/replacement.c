@@ -49,8 +49,10 @@
 #include "slab_look.c"
 
 #include "hard.c"
+#include "hard_bins.c"
 #include "hard_slabs.c"
 #include "hard_maps.c"
+#include "hard_kept.c"
 #include "hard_look.c"
 
 #include "thread.c"

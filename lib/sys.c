@@ -116,6 +116,13 @@ int osmem_sys_commit(void *start, size_t size)
 	return sys_result(mprotect(start, size, PROT_READ | PROT_WRITE), saved);
 }
 
+int osmem_sys_guard(void *start, size_t size)
+{
+	int saved = errno;
+
+	return sys_result(mprotect(start, size, PROT_NONE), saved);
+}
+
 /* What AddressSanitizer has been told of the memory does not hold for us. */
 static OSMEM_ANY_BYTES char sys_exchange(volatile char *p, char value)
 {

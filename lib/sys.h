@@ -25,6 +25,8 @@ OSMEM_FN int osmem_sys_commit(void *start, size_t size);
 /* The pages' contents go back to the system and read as zero on success. */
 OSMEM_FN int osmem_sys_purge(void *start, size_t size);
 
+/* Nobody may touch the pages; osmem_sys_commit gives them back as they were. */
+OSMEM_FN int osmem_sys_guard(void *start, size_t size);
 /* The pages lose their contents, and nobody may touch them any more. */
 OSMEM_FN int osmem_sys_drop(void *start, size_t size);
 

@@ -400,7 +400,7 @@ START_TEST(mallopt_takes_what_is_in_range)
 		{OS_M_CACHE_AFTER, 1, INT_MAX},
 		{OS_M_FOREIGN, OS_FOREIGN_ABORT, OS_FOREIGN_IGNORE},
 		{OS_M_SITES, 0, 1},
-		{OS_M_HARDEN, 0, 1},
+		{OS_M_HARDEN, 0, 2},
 	};
 	size_t i;
 

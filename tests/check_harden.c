@@ -457,7 +457,7 @@ static void underflow_of_a_page(char *p, size_t size)
 
 START_TEST(underflows)
 {
-	must_fault(underflow_of_a_page, 20000);
+	must_fault(underflow_of_a_page, 40000);
 	must_fault(underflow_of_a_page, LARGE);
 	if (child_is_sanitized())
 		return; /* one of them takes such looks for races */

@@ -366,7 +366,7 @@ START_TEST(code_sets_options_within_their_range)
 		{OSMEM_OPT_CACHE_AFTER, 1, INT_MAX},
 		{OSMEM_OPT_FOREIGN, OS_FOREIGN_ABORT, OS_FOREIGN_IGNORE},
 		{OSMEM_OPT_SITES, 0, 1},
-		{OSMEM_OPT_HARDEN, 0, 1},
+		{OSMEM_OPT_HARDEN, 0, 2},
 	};
 
 	/* But for fail, which is no number. */

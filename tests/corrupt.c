@@ -4,7 +4,8 @@
  *
  * corrupt list prints what there is and how it must end: abort (reported),
  * fault (touched what nobody may touch), or end (nothing wrong could be seen,
- * and status 0 says so). corrupt NAME does it.
+ * and status 0 says so); wholly is end, but with harden=2 alone. corrupt NAME
+ * does it.
  */
 #define _GNU_SOURCE
 #include <config.h>
@@ -323,6 +324,20 @@ static void read_fresh_large(void)
 		CHECK(p[i] == 0);
 }
 
+/* More than harden=1 clears as a whole. */
+static void read_fresh_among_many(void)
+{
+	int i;
+
+	for (i = 0; i < 3000; i++) {
+		char *p = get(60000);
+
+		CHECK(p[30000] == 0);
+		memset(p, 'a', 60000);
+		give(p);
+	}
+}
+
 static void no_reuse(void)
 {
 	char *p = get(16);
@@ -444,6 +459,7 @@ static const struct {
 	CASE(write_large_after_reuse, fault),
 	CASE(read_fresh_small, end),
 	CASE(read_fresh_large, end),
+	CASE(read_fresh_among_many, wholly),
 	CASE(no_reuse, end),
 	CASE(read_no_bytes, fault),
 	CASE(write_no_bytes, fault),

@@ -33,6 +33,12 @@ static inline void end_with(const char *what, size_t size, struct child *child)
 	MUST(!"stopped as it should be");
 }
 
+/* Every byte is cleared and verified: in a test that has not allocated yet. */
+static inline void harden_wholly(void)
+{
+	MUST(os_mallopt(OS_M_HARDEN, 2));
+}
+
 /* The option, before the first allocation. */
 static inline void harden(void)
 {

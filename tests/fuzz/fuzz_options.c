@@ -34,7 +34,7 @@ static const struct expected {
 	{"cache_after", NULL, 1, 64},
 	{"foreign", "abort=0 warn=1 ignore=2 ", 0, 0},
 	{"sites", "0=0 1=1 no=0 yes=1 ", 0, 0},
-	{"harden", "0=0 1=1 no=0 yes=1 ", 0, OSMEM_CONF_HARDEN},
+	{"harden", "0=0 1=1 2=2 no=0 yes=1 ", 0, OSMEM_CONF_HARDEN},
 	{"fail", "", 0, 0},
 };
 
