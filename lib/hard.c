@@ -224,8 +224,11 @@ bool osmem_hard_resize(const char *call, struct osmem_place place, size_t size)
 
 bool osmem_hard_trim(void)
 {
+	bool any;
+
 	if (!osmem_hard_is_used())
 		return false;
 	osmem_hard_bins_trim();
-	return osmem_hard_kept_trim() | osmem_hard_slabs_trim();
+	any = osmem_hard_kept_trim();
+	return osmem_hard_slabs_trim() || any;
 }

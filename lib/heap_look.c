@@ -74,16 +74,6 @@ OSMEM_ANY_BYTES struct osmem_place osmem_heap_locate(const void *ptr)
 	return heap_explain(s, ptr, whole && b->status == OSMEM_FREE);
 }
 
-void osmem_heap_list_freed(void)
-{
-	struct block_meta *b = osmem_heap.freed;
-
-	osmem_heap.freed = NULL;
-	if (b != NULL &&
-	    !osmem_index_insert(&osmem_heap.fresh, osmem_heap_place_key(b)))
-		osmem_heap.unlisted++;
-}
-
 bool osmem_heap_is_swollen(struct block_meta *b)
 {
 	return osmem_index_contains(&osmem_heap.swollen,

@@ -52,7 +52,15 @@ static inline bool osmem_heap_is_listed(struct block_meta *b)
 }
 
 /* Puts the block that was freed last into the set of the others. */
-OSMEM_FN void osmem_heap_list_freed(void);
+static inline void osmem_heap_list_freed(void)
+{
+	struct block_meta *b = osmem_heap.freed;
+
+	osmem_heap.freed = NULL;
+	if (b != NULL &&
+	    !osmem_index_insert(&osmem_heap.fresh, osmem_heap_place_key(b)))
+		osmem_heap.unlisted++;
+}
 
 /* The rest of what follows. */
 OSMEM_FN OSMEM_COLD void osmem_heap_look_at_break(void);
