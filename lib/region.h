@@ -43,7 +43,8 @@ static inline bool osmem_region_holds(const void *p)
 	size_t limit = atomic_load_explicit(&osmem_region.limit,
 					    memory_order_acquire);
 
-	return (uintptr_t)p - (uintptr_t)osmem_region.base < limit;
+	return limit != 0 &&
+	       (uintptr_t)p - (uintptr_t)osmem_region.base < limit;
 }
 
 /*

@@ -32,7 +32,7 @@ enum osmem_slab_duty {
  * more than a few small slots.
  */
 static OSMEM_COLD int slab_duty(const struct osmem_slab *s, uint32_t count,
-				bool told)
+				uint32_t part, bool told)
 {
 	uint32_t left = osmem_slab_in_use(s);
 	int duty = told ? OSMEM_SLAB_POST : 0;
@@ -41,22 +41,23 @@ static OSMEM_COLD int slab_duty(const struct osmem_slab *s, uint32_t count,
 		left /= SLAB_ORPHAN;
 	if (count >= left)
 		return duty | OSMEM_SLAB_HARVEST;
-	if ((count & (s->part - 1)) != 0)
+	if ((count & (part - 1)) != 0)
 		return duty;
-	return duty |
-	       (s->part >= SLAB_FEW ? OSMEM_SLAB_LOOK : OSMEM_SLAB_HARVEST);
+	return duty | (part >= SLAB_FEW ? OSMEM_SLAB_LOOK : OSMEM_SLAB_HARVEST);
 }
 
 /* The usual case of that: there is nothing to do. */
-static inline bool slab_has_duty(const struct osmem_slab *s, uint32_t count)
+static inline bool slab_has_duty(const struct osmem_slab *s, uint32_t count,
+				 uint32_t part)
 {
-	return (count & (s->part - 1)) == 0 || count >= osmem_slab_in_use(s) ||
+	return (count & (part - 1)) == 0 || count >= osmem_slab_in_use(s) ||
 	       atomic_load_explicit(&s->owner, memory_order_relaxed) == 0;
 }
 
-static inline bool slab_is_told(const struct osmem_slab *s, uint32_t count)
+static inline bool slab_is_told(const struct osmem_slab *s, uint32_t count,
+				uint32_t part)
 {
-	return count * SLAB_UNSEEN >= s->part ||
+	return count * SLAB_UNSEEN >= part ||
 	       count >= osmem_slab_in_use(s) / SLAB_UNSEEN_USED;
 }
 
@@ -104,6 +105,7 @@ osmem_slab_free_remote(struct osmem_slab *s, void *p, uint32_t index)
 	uint32_t link = (index + 1) << OSMEM_SLAB_LINK_SHIFT;
 	/* Read before the slot is given up: the slab may be another's then. */
 	uintptr_t secret = slab_secret(s->secret, p);
+	uint32_t part = s->part;
 	uint32_t now;
 	uint32_t count;
 
@@ -114,7 +116,7 @@ osmem_slab_free_remote(struct osmem_slab *s, void *p, uint32_t index)
 		now = old + (1U << OSMEM_SLAB_COUNT_SHIFT);
 		count = now >> OSMEM_SLAB_COUNT_SHIFT;
 		now = (now & ~links) | link;
-		if ((old & OSMEM_SLAB_POSTED) == 0 && slab_is_told(s, count))
+		if ((old & OSMEM_SLAB_POSTED) == 0 && slab_is_told(s, count, part))
 			now |= OSMEM_SLAB_POSTED;
 		*(uintptr_t *)p = secret ^ ((old & links) >>
 					    OSMEM_SLAB_LINK_SHIFT);
@@ -122,9 +124,10 @@ osmem_slab_free_remote(struct osmem_slab *s, void *p, uint32_t index)
 							memory_order_acq_rel,
 							memory_order_relaxed));
 	if (likely(((old ^ now) & OSMEM_SLAB_POSTED) == 0) &&
-	    likely(!slab_has_duty(s, count)))
+	    likely(!slab_has_duty(s, count, part)))
 		return 0;
-	return slab_duty(s, count, ((old ^ now) & OSMEM_SLAB_POSTED) != 0);
+	return slab_duty(s, count, part,
+			 ((old ^ now) & OSMEM_SLAB_POSTED) != 0);
 }
 
 #endif

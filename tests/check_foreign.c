@@ -254,6 +254,8 @@ static void then_ask_again(void *by)
 
 static void then_free_what_is_gone(void *p)
 {
+	/* The break cannot be moved below where it was at first. */
+	filled(40000, 1);
 	use_up();
 	p = filled(20000, 1);
 	move_break((char *)p - 10000 - (char *)sbrk(0));

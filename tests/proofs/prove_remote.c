@@ -37,7 +37,7 @@
  * fault: slab.h s|osmem_slab_waiting(s) >= |osmem_slab_waiting(s) > |
  * fault: slab.c s/	osmem_slab_collect(s, false, NULL, 0);/	;/
  * fault: thread_slabs.c s/return count < most ? count : most/return count/
- * all: slab_remote.h s|count . SLAB_UNSEEN >= s->part|count >= unseen; 0|
+ * all: slab_remote.h s|count . SLAB_UNSEEN >= part|count >= unseen; 0|
  * all: thread_remote.c s/= 0; class < OSMEM_CLASSES/= only; class == only/
  * all: thread_remote.c s/..t->harvests % THREAD_HARVESTS == 0/0/
  * all: thread_life.c s/= 0; class < OSMEM_CLASSES/= only; class == only/
