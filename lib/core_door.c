@@ -236,7 +236,7 @@ static __attribute__((noinline)) void door_free_rest(void *ptr,
 		door_free_long(call, ptr);
 }
 
-/* The usual slot that is freed here is one that another thread has allocated. */
+/* The usual slot that comes here is one that another thread has allocated. */
 void osmem_core_free(const char *call, void *ptr)
 {
 	if (osmem_region_holds(ptr))

@@ -3,15 +3,15 @@
  * slab.h - a slab: units cut into slots of one size class, and its record.
  *
  * A slot is handed out, or free in exactly one place: its owner's bin for the
- * class (thread.h), the slab's map, its remote list (what other threads freed),
- * not carved yet, or gone with its pages. The map is a bit for each slot, out of
- * line. A free slot's second word is the mark: the process's secret and the
- * address, written by every free, and looked for and cleared by every
- * allocation. So a second free is seen, or else the second allocation; and the
- * mark of one slot is none in another, whatever a program copies. The first
- * word is the link of the remote list: numbers of slots, mixed with the slab's
- * secret. A slot that is no longer what a free has left is reported when it is
- * met, and leads nowhere.
+ * class (thread.h), the slab's map, its remote list (what other threads
+ * freed), not carved yet, or gone with its pages. The map is a bit for each
+ * slot, out of line. A free slot's second word is the mark: the process's
+ * secret and the address, written by every free, and looked for and cleared by
+ * every allocation. So a second free is seen, or else the second allocation;
+ * and the mark of one slot is none in another, whatever a program copies. The
+ * first word is the link of the remote list: numbers of slots, mixed with the
+ * slab's secret. A slot that is no longer what a free has left is reported
+ * when it is met, and leads nowhere.
  *
  * A slab is divided into pieces: its pages, or its slots when those are no
  * smaller. Each has a count of the slots in use that touch it, so one without

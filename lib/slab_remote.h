@@ -116,7 +116,8 @@ osmem_slab_free_remote(struct osmem_slab *s, void *p, uint32_t index)
 		now = old + (1U << OSMEM_SLAB_COUNT_SHIFT);
 		count = now >> OSMEM_SLAB_COUNT_SHIFT;
 		now = (now & ~links) | link;
-		if ((old & OSMEM_SLAB_POSTED) == 0 && slab_is_told(s, count, part))
+		if ((old & OSMEM_SLAB_POSTED) == 0 &&
+		    slab_is_told(s, count, part))
 			now |= OSMEM_SLAB_POSTED;
 		*(uintptr_t *)p = secret ^ ((old & links) >>
 					    OSMEM_SLAB_LINK_SHIFT);

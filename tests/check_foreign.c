@@ -254,8 +254,7 @@ static void then_ask_again(void *by)
 
 static void then_free_what_is_gone(void *p)
 {
-	/* The break cannot be moved below where it was at first. */
-	filled(40000, 1);
+	filled(40000, 1); /* the break cannot go below where it began */
 	use_up();
 	p = filled(20000, 1);
 	move_break((char *)p - 10000 - (char *)sbrk(0));
@@ -327,9 +326,8 @@ static void to_the_start(void *left)
 
 START_TEST(down_into_it)
 {
-	static intptr_t amounts[] = {1,     8,     32,    33,    100,
-				     4095,  4096,  4097,  10000, 30000,
-				     40000, 50001, 65536, 70000};
+	static intptr_t amounts[] = {1, 8, 32, 33, 100, 4095, 4096, 4097, 10000,
+				     30000, 40000, 50001, 65536, 70000};
 	static void (*const then[])(void *by) = {
 		into_free_space, into_free_blocks, then_resize,
 		then_free,	 then_ask_again,   into_a_live_tail};
