@@ -23,27 +23,28 @@ static bool look_bytes_are_zero(const char *p, size_t size)
 typedef uint64_t look_pair
 	__attribute__((vector_size(16), may_alias, aligned(1)));
 
-static look_pair look_at(const char *p)
-{
-	return *(const look_pair *)(const void *)p;
-}
-
 /* memcmp of libc is slower, however wide its instructions are. */
 bool osmem_hard_is_zero(const char *p, size_t size)
 {
 	look_pair any = { 0, 0 };
-	const char *last = p + size - 16;
+	const look_pair *v;
+	const char *last;
 
 	if (size < 8)
 		return look_bytes_are_zero(p, size);
 	if (size < 16)
 		return (hard_load(p) | hard_load(p + size - 8)) == 0;
-	for (; last - p >= 48 && (any[0] | any[1]) == 0; p += 64)
-		any = (look_at(p) | look_at(p + 16)) |
-		      (look_at(p + 32) | look_at(p + 48));
-	for (; p < last; p += 16)
-		any |= look_at(p);
-	any |= look_at(last);
+	last = p + size - 16;
+	for (; last - p >= 48 && (any[0] | any[1]) == 0; p += 64) {
+		v = (const void *)p;
+		any = (v[0] | v[1]) | (v[2] | v[3]);
+	}
+	for (; p < last; p += 16) {
+		v = (const void *)p;
+		any |= *v;
+	}
+	v = (const void *)last;
+	any |= *v;
 	return (any[0] | any[1]) == 0;
 }
 
