@@ -48,14 +48,18 @@ static inline __attribute__((always_inline)) void door_end(void)
 }
 
 /* The long way, to whoever serves the request. */
-static __attribute__((noinline)) void *door_alloc_long(size_t size)
+void *osmem_core_alloc_aligned(size_t size, size_t alignment)
 {
-	void *p;
-
+	if (alignment < OSMEM_ALIGN)
+		alignment = OSMEM_ALIGN;
 	if (unlikely(!osmem_thread_begin()))
-		return osmem_nested_alloc(size, OSMEM_ALIGN);
-	p = osmem_core_serve(size, OSMEM_ALIGN);
-	return door_end_with(p);
+		return osmem_nested_alloc(size, alignment);
+	return door_end_with(osmem_core_serve(size, alignment));
+}
+
+static void *door_alloc_long(size_t size)
+{
+	return osmem_core_alloc_aligned(size, OSMEM_ALIGN);
 }
 
 /* The short way to the hardened allocator; NULL: the long one finds out. */
@@ -160,19 +164,6 @@ void *osmem_core_alloc_zero(size_t size)
 {
 	return unlikely(osmem_hard_is_alone()) ? door_zero_hard(size) :
 						 door_zero_long(size);
-}
-
-void *osmem_core_alloc_aligned(size_t size, size_t alignment)
-{
-	void *p;
-
-	if (unlikely(!osmem_thread_begin()))
-		return osmem_nested_alloc(size, alignment);
-	if (alignment < OSMEM_ALIGN)
-		alignment = OSMEM_ALIGN;
-	p = osmem_core_serve(size, alignment);
-	door_end();
-	return p;
 }
 
 /* --- freeing --- */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * slab_state.h - slots, pieces and links: what the files of slab share, and
- * nobody else sees. The slab is held.
+ * slab_state.h - slots, pieces, the map and links: what the files of slab
+ * share, and nobody else sees. The slab is held.
  */
 #ifndef OSMEM_SLAB_STATE_H
 #define OSMEM_SLAB_STATE_H
@@ -115,11 +115,22 @@ static inline void slab_set_ready(struct osmem_slab *s, uint32_t index)
 	s->ready |= (uint64_t)1 << index / 64;
 }
 
-static inline void slab_clear_ready(struct osmem_slab *s, uint32_t index)
+/* Those of a row leave it, which are in it or not. */
+static inline void slab_clear_ready(struct osmem_slab *s, uint32_t first,
+				    uint32_t end)
 {
-	s->map[index / 64] &= ~((uint64_t)1 << index % 64);
-	if (s->map[index / 64] == 0)
-		s->ready &= ~((uint64_t)1 << index / 64);
+	uint32_t word;
+	uint32_t bits;
+
+	for (; first < end; first += bits) {
+		word = first / 64;
+		bits = 64 - first % 64;
+		if (bits > end - first)
+			bits = end - first;
+		s->map[word] &= ~(UINT64_MAX >> (64 - bits) << first % 64);
+		if (s->map[word] == 0)
+			s->ready &= ~((uint64_t)1 << word);
+	}
 }
 
 /* --- links --- */

@@ -31,10 +31,11 @@ static uint32_t slab_idle_pieces(const struct osmem_slab *s)
 static void slab_forget(struct osmem_slab *s, uint32_t piece)
 {
 	struct slab_row row = slab_slots(s, piece);
-	uint32_t carved = osmem_slab_carved(s) / s->size;
+	uint32_t end = osmem_slab_carved(s) / s->size;
 
-	for (; row.first <= row.last && row.first < carved; row.first++)
-		slab_clear_ready(s, row.first);
+	if (end > row.last)
+		end = row.last + 1;
+	slab_clear_ready(s, row.first, end);
 	slab_set_gone(s, slab_gone(s) | 1U << piece);
 	s->idle--;
 }

@@ -110,25 +110,27 @@ static void child_become(const char *argument, const char *environment)
 	MUST(!"execve");
 }
 
+struct become {
+	const char *argument;
+	const char *environment;
+	void (*prepare)(void);
+};
+
+static void become(void *arg)
+{
+	const struct become *b = arg;
+
+	if (b->prepare != NULL)
+		b->prepare();
+	child_become(b->argument, b->environment);
+}
+
 void child_exec(struct child *child, const char *argument,
 		const char *environment, void (*prepare)(void))
 {
-	int ends[2];
-	pid_t pid;
+	struct become b = { argument, environment, prepare };
 
-	MUST(pipe(ends) == 0);
-	pid = fork();
-	MUST(pid >= 0);
-	if (pid == 0) {
-		close(ends[0]);
-		child_begin(ends[1]);
-		close(ends[1]);
-		if (prepare != NULL)
-			prepare();
-		child_become(argument, environment);
-	}
-	close(ends[1]);
-	child_end(child, ends[0], pid);
+	child_run(child, become, &b);
 }
 
 bool child_succeeded(const struct child *child)
