@@ -342,8 +342,16 @@ static void unmap_refused(void *unused)
 
 static void purge_refused(void *unused)
 {
-	os_free(os_malloc(100000));
+	void *blocks[3];
+	int i;
+
 	(void)unused;
+	for (i = 0; i < 3; i++)
+		blocks[i] = os_malloc(100000);
+	for (i = 0; i < 3; i++)
+		os_free(blocks[i]);
+	/* They become one block, which has whole pages, however large. */
+	MUST(os_malloc(100000) != NULL);
 	faults_arm(FAULTS_SET(FAULTS_PURGE), 1, true);
 	MUST_EQ(os_malloc_trim(0), 0);
 }

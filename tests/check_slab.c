@@ -222,9 +222,9 @@ static void write_after_free(void *p)
 	for (i = 0; i < 3000; i++)
 		os_free(blocks[i]);
 	for (i = 0; i < 3000; i += 5)
-		((char **)blocks[i])[i % 2] = (char *)p + 32;
+		((char **)blocks[i])[i % 2] = (char *)p + 8;
 	for (i = 0; i < 3000; i++)
-		MUST(os_malloc(size) != (char *)p + 32);
+		MUST(os_malloc(size) != (char *)p + 8);
 }
 
 START_TEST(what_is_written_into_free_slots_leads_nowhere)
