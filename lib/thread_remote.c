@@ -122,11 +122,8 @@ void osmem_thread_harvest(struct osmem_slab *s)
 		osmem_thread_leave(t);
 	}
 	pooled = atomic_load_explicit(&s->pooled, memory_order_relaxed);
-	if (pooled == 0)
-		return;
-	osmem_thread_harvest_pooled(s, pooled - 1);
-	if (osmem_region_should_purge())
-		osmem_thread_trim(false);
+	if (pooled != 0)
+		osmem_thread_harvest_pooled(s, pooled - 1);
 }
 
 /* Others may have freed what this thread allocated, but for its bins. */
@@ -167,6 +164,9 @@ static void thread_do_duty(struct osmem_slab *s, int duty)
 	    ((duty & OSMEM_SLAB_LOOK) && !thread_comes_by(s))) {
 		osmem_thread_harvest(s);
 		thread_look_after(osmem_thread_mine);
+		/* Of a pool's slab, maybe by the post already: it has gone. */
+		if (osmem_region_should_purge())
+			osmem_thread_trim(false);
 	}
 }
 

@@ -101,6 +101,7 @@ static const char *const selection[] = {
 	"small/quarter/bounce", "small/random/own",   "mixed/eighth/swap",
 	"mixed/second/exited",  "mixed/none/shrink",  "8M/none/shrink",
 	"64/forward/both",      "small/random/both",  "8M/random/other",
+	"300K/random/exited",   "8M/quarter/exited",
 };
 
 /* What one thread allocates. All tables are resident before. */
