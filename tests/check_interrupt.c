@@ -170,7 +170,7 @@ static void fork_on_trap(int signal, siginfo_t *info, void *context)
 	pid = fork();
 	MUST(pid >= 0);
 	if (pid == 0) {
-		alarm(30);
+		alarm(120);
 		in_child = 1;
 		interrupted->uc_mcontext.gregs[REG_EFL] &= ~TRAP_FLAG;
 	} else {
@@ -187,7 +187,7 @@ static void trace_one(void *arg)
 	trap_block = os_malloc(200);
 	MUST(guard != NULL && trap_block != NULL);
 	memset(guard, 'g', 100);
-	alarm(20);
+	alarm(120);
 	trap_all(fork_on_trap, operation);
 	if (operation == trap_free)
 		trap_block = os_malloc(10);

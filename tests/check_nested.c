@@ -50,7 +50,7 @@
 
 #ifdef INTERRUPTED
 
-enum { KEPT = 24, THREADS = 4, FAST_PATH = 512 };
+enum { KEPT = 24, THREADS = 4, FAST_PATH = 512, PATIENCE = 200 };
 
 struct mode {
 	int mode;
@@ -257,7 +257,7 @@ static void trace_all(void *arg)
 
 	choose(arg);
 	keeper = &mine;
-	alarm(50);
+	alarm(PATIENCE);
 	for (i = 0; i < 200; i++) {
 		guards[i] = os_malloc(i + 1);
 		MUST(guards[i] != NULL);
@@ -302,7 +302,7 @@ static void trace_end(void *arg)
 	size_t i;
 
 	choose(arg);
-	alarm(50);
+	alarm(PATIENCE);
 	/* So that both of the library's keys are older than this one. */
 	for (i = 0; i < 1000; i++)
 		os_free(os_malloc(100));
@@ -515,7 +515,7 @@ static void signal_threads(void *arg)
 	size_t i;
 
 	choose(arg);
-	alarm((unsigned)seconds + 50);
+	alarm((unsigned)seconds + PATIENCE);
 	MUST(sigaction(SIGUSR1, &action, NULL) == 0);
 	for (i = 0; i < THREADS; i++)
 		MUST(pthread_create(&threads[i], NULL, work, &keepers[i]) ==

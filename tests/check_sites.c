@@ -270,7 +270,7 @@ static void fork_meanwhile(void *unused)
 		usleep(1000);
 	pid = fork();
 	if (pid == 0) {
-		alarm(20);
+		alarm(120);
 		churn(NULL);
 		_exit(0);
 	}

@@ -383,7 +383,7 @@ static void fork_once(uintptr_t seed)
 
 	MUST(pid >= 0);
 	if (pid == 0) {
-		alarm(30);
+		alarm(120);
 		child_works(seed);
 	}
 	MUST(waitpid(pid, &status, 0) == pid);

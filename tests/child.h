@@ -16,7 +16,7 @@ struct child {
 	char text[4096]; /* what it wrote to stderr, terminated */
 };
 
-/* Forks; the child calls fn(arg) and exits with 0. It has a minute. */
+/* Forks; the child calls fn(arg) and exits with 0. It has three minutes. */
 void child_run(struct child *child, void (*fn)(void *arg), void *arg);
 
 /*

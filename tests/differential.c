@@ -22,7 +22,7 @@
 #include <unistd.h>
 
 #define DEFAULT_OPS 1000000
-#define CHILD_SECONDS 60
+#define CHILD_SECONDS 180
 #define REDUCE_SECONDS 20
 #define REDUCE_PLANTED_SECONDS 3
 #define BUG_SEQUENCES 200

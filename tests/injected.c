@@ -370,7 +370,7 @@ static int try(unsigned set, enum refuse_when when, unsigned nth)
 	fflush(stdout);
 	pid = fork();
 	if (pid == 0) {
-		alarm(60);
+		alarm(180);
 		refuse_plan.nth = nth;
 		refuse_plan.when = when;
 		refuse_plan.error = set == 1u << REFUSE_ADVISE ? EINVAL
