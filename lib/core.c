@@ -472,6 +472,9 @@ static bool core_is_growing(struct osmem_place place, size_t size)
 /* What has grown once is expected to grow again. */
 static void *core_get_grown(struct osmem_place place, size_t size)
 {
+	/* Rule 24: what the break was refused for is mapped. */
+	size_t threshold = osmem_heap_is_refused(place.block) ?
+				   0 : OSMEM_MMAP_THRESHOLD;
 	struct osmem_span span;
 	bool zero;
 	void *p;
@@ -489,7 +492,7 @@ static void *core_get_grown(struct osmem_place place, size_t size)
 		if (p != NULL)
 			return p;
 	}
-	return core_get(size, OSMEM_ALIGN, OSMEM_MMAP_THRESHOLD, &zero);
+	return core_get(size, OSMEM_ALIGN, threshold, &zero);
 }
 
 /* Rules 18, 21, 22: into a new block, while the old one is still in use. */
@@ -505,15 +508,12 @@ static int core_move(const char *call, void *ptr, struct osmem_place place,
 	memcpy(p, ptr, old < size ? old : size);
 	osmem_sites_note(ptr, OSMEM_SITE_FREE);
 	osmem_sites_note(p, OSMEM_SITE_ALLOC);
-	if (osmem_hard_is_used() && core_free_hard(call, ptr)) {
-		*out = p;
-		return 0;
-	}
-	if (!core_free_slot(ptr)) {
-		core_enter();
-		core_release(call, core_live(call, ptr));
-	}
 	*out = p;
+	if ((osmem_hard_is_used() && core_free_hard(call, ptr)) ||
+	    core_free_slot(ptr))
+		return 0;
+	core_enter();
+	core_release(call, core_live(call, ptr));
 	return 0;
 }
 

@@ -433,18 +433,11 @@ static size_t heap_gap(const char *start, size_t alignment)
 	return gap;
 }
 
-/*
- * The best fit among the blocks that hold it, out of the sets. A block that is
- * larger by alignment and a smallest block always does: that is what is looked
- * for after so many that lie badly.
- */
-enum { HEAP_ALIGNED_TRIES = 256 };
-
+/* The best fit among the blocks that hold it, out of the sets. */
 static struct block_meta *heap_best_aligned(size_t size, size_t alignment)
 {
 	struct osmem_key key = { size, 0 };
 	struct block_meta *b;
-	int tries = HEAP_ALIGNED_TRIES;
 
 	while (osmem_bins_at_least(&osmem_heap.ready, key, &key)) {
 		b = (struct block_meta *)key.b;
@@ -454,8 +447,6 @@ static struct block_meta *heap_best_aligned(size_t size, size_t alignment)
 			return b;
 		}
 		key.b++;
-		if (--tries == 0)
-			key.a = size + alignment + OSMEM_META + OSMEM_ALIGN;
 	}
 	return NULL;
 }
@@ -582,11 +573,12 @@ bool osmem_heap_resize(struct block_meta *b, size_t size)
 	size_t before = b->size;
 	struct block_meta *rest;
 
+	osmem_heap.refused = NULL;
 	if (size > b->size) {
-		if (b == osmem_heap.top && heap_top_can_grow())
-			heap_grow_top(size);
-		else
+		if (b != osmem_heap.top || !heap_top_can_grow())
 			heap_swallow(b, size);
+		else if (!heap_grow_top(size))
+			osmem_heap.refused = b;
 	}
 	if (size <= b->size) {
 		rest = heap_split(b, size);
@@ -597,4 +589,9 @@ bool osmem_heap_resize(struct block_meta *b, size_t size)
 	heap_note_swollen(b, size > b->size && (b->size != before ||
 						osmem_heap_is_swollen(b)));
 	return size <= b->size;
+}
+
+bool osmem_heap_is_refused(const struct block_meta *b)
+{
+	return b != NULL && b == osmem_heap.refused;
 }

@@ -38,6 +38,9 @@ OSMEM_FN struct block_meta *osmem_heap_free(const void *ptr);
  */
 OSMEM_FN bool osmem_heap_resize(struct block_meta *b, size_t size);
 
+/* Whether that was because the system refused rule 20a its growth. */
+OSMEM_FN bool osmem_heap_is_refused(const struct block_meta *b);
+
 /* Whether a live block is larger than was asked because of rule 20c. */
 OSMEM_FN bool osmem_heap_is_swollen(struct block_meta *b);
 

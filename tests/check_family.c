@@ -293,6 +293,29 @@ START_TEST(alignments_from_8_to_a_mebibyte)
 }
 END_TEST
 
+/* Rule 28: a hole that fits is found, however many are there that do not. */
+START_TEST(alignments_find_the_only_hole)
+{
+	enum { HOLES = 1000, PAGE = 4096 };
+	static char *holes[HOLES];
+	char *only;
+	int i;
+
+	MUST(os_mallopt(OS_M_MODE, OS_MODE_EXACT) == 1);
+	only = os_aligned_alloc(PAGE, 72);
+	MUST(only != NULL && os_malloc(8) != NULL);
+	for (i = 0; i < HOLES; i++) {
+		holes[i] = os_malloc(64);
+		MUST(holes[i] != NULL && os_malloc(8) != NULL);
+	}
+	for (i = 0; i < HOLES; i++)
+		if ((uintptr_t)holes[i] % PAGE != 0)
+			os_free(holes[i]);
+	os_free(only);
+	MUST(os_aligned_alloc(PAGE, 64) == only);
+}
+END_TEST
+
 START_TEST(usable_size_can_be_used)
 {
 	size_t size;
@@ -498,6 +521,7 @@ int main(void)
 	tcase_add_test(tcase, reallocarray_is_realloc_of_the_product);
 	tcase_add_test(tcase, alignments_must_be_powers_of_two);
 	tcase_add_test(tcase, alignments_from_8_to_a_mebibyte);
+	tcase_add_test(tcase, alignments_find_the_only_hole);
 	tcase_add_test(tcase, usable_size_can_be_used);
 	tcase_add_test(tcase, free_keeps_errno_and_takes_null);
 	tcase_add_test(tcase, trim_says_whether_it_gave_anything);

@@ -352,6 +352,17 @@ static struct model_result leave(struct model *m, uintptr_t p, size_t n)
 	return q;
 }
 
+/* 24, where 20a is refused */
+static struct model_result leave_for_mapping(struct model *m, uintptr_t p,
+					     size_t n)
+{
+	struct model_result q = result(map(m, n, m->align));
+
+	if (q.ptr != 0)
+		model_free(m, p);
+	return q;
+}
+
 /* 20, for the heap block i that is too small */
 static struct model_result enlarge(struct model *m, size_t i, size_t n)
 {
@@ -360,7 +371,7 @@ static struct model_result enlarge(struct model *m, size_t i, size_t n)
 
 	if (i == last_at_break(m)) {
 		if (!grow_break(m, m->brk + want - m->heap[i].size))
-			return leave(m, p, n);
+			return leave_for_mapping(m, p, n);
 		m->heap[i].size = want;
 		return result(p);
 	}
