@@ -42,7 +42,7 @@ static struct {
 	unsigned int left; /* of the first ones */
 	unsigned long frees;
 	bool limited;		/* address space, when last asked */
-	struct hard_map *stuck; /* could not be unmapped: tried again */
+	struct hard_map *stuck; /* could not be unmapped: used, or tried again */
 	struct hard_random random;
 } kept_all = { .left = KEPT_FIRST };
 
@@ -144,7 +144,7 @@ void osmem_hard_kept_retire(struct hard_map *m)
 
 	osmem_lock(&osmem_core_lock);
 	m->open = m->held = 0;
-	m->dirty = false;
+	m->dirty = drop;
 	stuck = kept_all.stuck;
 	if (stuck != NULL) {
 		kept_all.stuck = stuck->next;
@@ -176,6 +176,20 @@ static struct hard_map *kept_take_spare(size_t whole)
 		return m;
 	}
 	return NULL;
+}
+
+/* What could not be unmapped is kept for reuse (rule 25). Lock. */
+static struct hard_map *kept_take_stuck(size_t body)
+{
+	struct hard_map **link = &kept_all.stuck;
+	struct hard_map *m;
+
+	for (; (m = *link) != NULL; link = &m->next)
+		if (m->whole >= body + hard_map_guards(m)) {
+			*link = m->next;
+			break;
+		}
+	return m;
 }
 
 /* --- warm ones --- */
@@ -276,6 +290,8 @@ struct hard_map *osmem_hard_kept_take(size_t body)
 
 	if (m == NULL)
 		m = kept_take_spare(body + 2 * osmem_sys_page_size());
+	if (m == NULL)
+		m = kept_take_stuck(body);
 	return m;
 }
 

@@ -344,17 +344,23 @@ static void maps_begin(struct hard_map *m, size_t size, size_t alignment)
 /* Gives a freed one another size. False without memory. */
 static bool maps_refit(struct hard_map *m, size_t size)
 {
-	size_t page = osmem_sys_page_size();
 	size_t before = m->open;
 	size_t after = hard_map_body(size);
 
 	if (before == 0)
-		m->payload = m->start + page;
+		m->payload = m->start + hard_map_guards(m) / 2;
 	if (after < before)
 		return KEEP(osmem_sys_guard(m->payload + after, before - after),
 			    "mprotect", before - after) == 0;
-	return DIE(osmem_sys_commit(m->payload + before, after - before),
-		   "mprotect", after - before) == 0;
+	if (DIE(osmem_sys_commit(m->payload + before, after - before),
+		"mprotect", after - before) != 0)
+		return false;
+	/* It could not be unmapped, and has what it had. */
+	if (before == 0 && m->dirty) {
+		memset(m->payload, 0, after);
+		m->dirty = false;
+	}
+	return true;
 }
 
 static void *maps_reuse(size_t size, size_t alignment)
@@ -399,8 +405,9 @@ void *osmem_hard_map(size_t size, size_t alignment, bool grows)
 	p = grows ? NULL : maps_reuse(size, alignment);
 	if (p != NULL)
 		return p;
+	/* What could not be unmapped to make room for it will do. */
 	if (!maps_make(&map, alignment, grows))
-		return NULL;
+		return maps_reuse(size, alignment);
 	hard_map_write_canary(&map);
 	osmem_lock(&osmem_core_lock);
 	m = maps_enter(map);

@@ -401,6 +401,12 @@ static inline size_t hard_map_body(size_t size)
 	return osmem_up(size + (size == 0), osmem_sys_page_size());
 }
 
+/* Bytes without access, on both sides. */
+static inline size_t hard_map_guards(const struct hard_map *m)
+{
+	return m->guarded ? 2 * osmem_sys_page_size() : 0;
+}
+
 /* As much of the canary as the last page has room for. */
 static inline size_t hard_map_slack(const struct hard_map *m)
 {

@@ -248,11 +248,17 @@ static void span_count_map(void)
 
 bool osmem_span_map(size_t size, struct osmem_span *span)
 {
+	size_t most = size + size / SPAN_SLACK;
 	void *start = NULL;
+	int err;
 
-	if (span_take(size, size + size / SPAN_SLACK, span))
+	if (span_take(size, most, span))
 		return true;
-	if (DIE(span_mmap(size, &start), "mmap", size) != 0)
+	err = span_mmap(size, &start);
+	/* What could not be unmapped to make room for it will do. */
+	if (err != 0 && span_take(size, most, span))
+		return true;
+	if (DIE(err, "mmap", size) != 0)
 		return false;
 	*span = (struct osmem_span){ .start = start,
 				     .size = size,

@@ -270,6 +270,73 @@ START_TEST(what_munmap_refuses_is_used_again)
 }
 END_TEST
 
+/* A kept mapping that does not fit, and that cannot be unmapped to make room. */
+START_TEST(what_is_evicted_in_vain_is_used)
+{
+	char *p;
+	int i;
+
+	MUST(os_mallopt(OS_M_WARN, 0) == 1);
+	for (i = 0; i < 100; i++)
+		os_free(os_malloc(200000));
+	os_free(os_malloc(900000));
+	faults_arm(FAULTS_SET(FAULTS_UNMAP) | FAULTS_SET(FAULTS_MAP), 1, true);
+	p = os_malloc(400000);
+	MUST(p != NULL);
+	memset(p, 'p', 400000);
+	faults_disarm();
+	os_free(p);
+	MUST_EQ(os_heap_check(), 0);
+}
+END_TEST
+
+/* Rule 25 among hardened mappings. */
+static void keep_what_munmap_refuses(void *level)
+{
+	enum { BLOCKS = 300, SIZE = 200000 };
+	static char *blocks[BLOCKS];
+	int i;
+
+	MUST(os_mallopt(OS_M_WARN, 0) == 1);
+	MUST(os_mallopt(OS_M_HARDEN, *(int *)level) == 1);
+	for (i = 0; i < BLOCKS; i++) {
+		blocks[i] = os_malloc(SIZE);
+		MUST(blocks[i] != NULL);
+		memset(blocks[i], 'x', SIZE);
+	}
+	faults_arm(FAULTS_SET(FAULTS_UNMAP), 1, true);
+	for (i = 0; i < BLOCKS; i++)
+		os_free(blocks[i]);
+	faults_arm(FAULTS_SET(FAULTS_UNMAP) | FAULTS_SET(FAULTS_MAP) |
+			   FAULTS_SET(FAULTS_RESERVE),
+		   1, true);
+	for (i = 0; i < BLOCKS; i++) {
+		blocks[i] = os_malloc(SIZE - i);
+		MUST(blocks[i] != NULL && blocks[i][0] == 0);
+		MUST(*(int *)level == 1 || blocks[i][SIZE / 2] == 0);
+		memset(blocks[i], 'y', (size_t)(SIZE - i));
+	}
+	faults_disarm();
+	MUST_EQ(os_heap_check(), 0);
+	for (i = 0; i < BLOCKS; i++)
+		os_free(blocks[i]);
+	MUST_EQ(os_heap_check(), 0);
+}
+
+START_TEST(what_munmap_refuses_is_used_again_when_hardened)
+{
+	struct child child;
+	int level;
+
+	for (level = 1; level <= 2; level++) {
+		child_run(&child, keep_what_munmap_refuses, &level);
+		if (!child_succeeded(&child))
+			child_show(&child);
+		MUST(child_succeeded(&child));
+	}
+}
+END_TEST
+
 /* Rule 20c with no room to leave to: the block is its old self, but larger. */
 START_TEST(a_failed_realloc_may_have_swallowed)
 {
@@ -480,6 +547,8 @@ int main(int argc, char **argv)
 	tcase_add_test(tcase, before_main);
 	tcase_add_test(tcase, a_refused_break_is_a_mapping);
 	tcase_add_test(tcase, what_munmap_refuses_is_used_again);
+	tcase_add_test(tcase, what_is_evicted_in_vain_is_used);
+	tcase_add_test(tcase, what_munmap_refuses_is_used_again_when_hardened);
 	tcase_add_test(tcase, a_failed_realloc_may_have_swallowed);
 	tcase_add_test(tcase, a_refused_purge_is_the_last_but_for_a_trim);
 	tcase_add_test(tcase, failures_are_reported_with_reason_and_size);
