@@ -470,11 +470,9 @@ static bool core_is_growing(struct osmem_place place, size_t size)
 }
 
 /* What has grown once is expected to grow again. */
-static void *core_get_grown(struct osmem_place place, size_t size)
+static void *core_get_grown(struct osmem_place place, size_t size,
+			    size_t threshold)
 {
-	/* Rule 24: what the break was refused for is mapped. */
-	size_t threshold = osmem_heap_is_refused(place.block) ?
-				   0 : OSMEM_MMAP_THRESHOLD;
 	struct osmem_span span;
 	bool zero;
 	void *p;
@@ -497,10 +495,12 @@ static void *core_get_grown(struct osmem_place place, size_t size)
 
 /* Rules 18, 21, 22: into a new block, while the old one is still in use. */
 static int core_move(const char *call, void *ptr, struct osmem_place place,
-		     size_t size, void **out)
+		     size_t size, bool refused, void **out)
 {
 	size_t old = core_size(place);
-	void *p = core_get_grown(place, size);
+	/* Rule 24: what the break was refused for is mapped. */
+	void *p = core_get_grown(place, size,
+				 refused ? 0 : OSMEM_MMAP_THRESHOLD);
 
 	if (p == NULL)
 		return ENOMEM;
@@ -518,43 +518,42 @@ static int core_move(const char *call, void *ptr, struct osmem_place place,
 }
 
 /* Rules 19 and 20. A block that shrinks may be beyond the threshold. Lock. */
-static bool core_resize(struct osmem_place place, size_t size)
+static enum osmem_resized core_resize(struct block_meta *b, size_t size)
 {
-	struct block_meta *b = place.block;
-
 	if (core_too_large(size) || b->status != OSMEM_USED ||
 	    osmem_watch_is_on())
-		return false;
+		return OSMEM_RESIZED_NOT;
 	if (core_up(size) > b->size && core_total(size) >= OSMEM_MMAP_THRESHOLD)
-		return false;
+		return OSMEM_RESIZED_NOT;
 	return osmem_heap_resize(b, core_up(size));
 }
 
-/* Locates and resizes, or not. 0 or EINVAL. */
-static int core_resize_block(const char *call, void *ptr, size_t size,
-			     struct osmem_place *place, bool *done)
+/* Locates and resizes, or not. False for what is no live block (rule 17). */
+static bool core_resize_block(const char *call, void *ptr, size_t size,
+			      struct osmem_place *at, enum osmem_resized *how)
 {
 	bool refused;
 
 	core_enter();
-	*place = core_locate(ptr);
-	refused = place->found == OSMEM_FOUND_FREE ||
-		  place->found == OSMEM_FOUND_FORMER;
-	if (!refused && !core_is_live(*place)) {
-		osmem_misuse(call, ptr, *place);
+	*at = core_locate(ptr);
+	refused = at->found == OSMEM_FOUND_FREE ||
+		  at->found == OSMEM_FOUND_FORMER;
+	if (!refused && !core_is_live(*at)) {
+		osmem_misuse(call, ptr, *at);
 		refused = true;
 	}
-	*done = !refused && place->slot == NULL && core_resize(*place, size);
+	if (!refused && at->slot == NULL)
+		*how = core_resize(at->block, size);
 	core_leave();
-	return refused ? EINVAL : 0;
+	return !refused;
 }
 
 int osmem_core_serve_realloc(const char *call, void *ptr, size_t size,
 			     void **out)
 {
 	struct osmem_place place = osmem_hot_locate(ptr);
+	enum osmem_resized how = OSMEM_RESIZED_NOT;
 	bool done;
-	int err;
 
 	if (core_refuses())
 		return ENOMEM;
@@ -563,15 +562,16 @@ int osmem_core_serve_realloc(const char *call, void *ptr, size_t size,
 	} else if (core_is_hard(ptr, &place)) {
 		done = osmem_hard_resize(call, place, size);
 	} else {
-		err = core_resize_block(call, ptr, size, &place, &done);
-		if (err != 0)
-			return err;
+		if (!core_resize_block(call, ptr, size, &place, &how))
+			return EINVAL;
+		done = how == OSMEM_RESIZED;
 		if (!done && place.slot == NULL && !core_too_large(size) &&
 		    place.block->status == OSMEM_MAPPED && !osmem_watch_is_on())
 			done = osmem_mapped_resize(place.block, core_up(size));
 	}
 	if (!done)
-		return core_move(call, ptr, place, size, out);
+		return core_move(call, ptr, place, size,
+				 how == OSMEM_RESIZED_REFUSED, out);
 	*out = ptr;
 	return 0;
 }

@@ -42,7 +42,7 @@ static struct {
 	unsigned int left; /* of the first ones */
 	unsigned long frees;
 	bool limited;		/* address space, when last asked */
-	struct hard_map *stuck; /* could not be unmapped: used, or tried again */
+	struct hard_map *stuck; /* not to be unmapped: used, or tried again */
 	struct hard_random random;
 } kept_all = { .left = KEPT_FIRST };
 

@@ -568,17 +568,17 @@ static void heap_swallow(struct block_meta *b, size_t size)
 	}
 }
 
-bool osmem_heap_resize(struct block_meta *b, size_t size)
+enum osmem_resized osmem_heap_resize(struct block_meta *b, size_t size)
 {
 	size_t before = b->size;
+	bool refused = false;
 	struct block_meta *rest;
 
-	osmem_heap.refused = NULL;
 	if (size > b->size) {
 		if (b != osmem_heap.top || !heap_top_can_grow())
 			heap_swallow(b, size);
-		else if (!heap_grow_top(size))
-			osmem_heap.refused = b;
+		else
+			refused = !heap_grow_top(size);
 	}
 	if (size <= b->size) {
 		rest = heap_split(b, size);
@@ -588,10 +588,7 @@ bool osmem_heap_resize(struct block_meta *b, size_t size)
 	osmem_heap.used_bytes += b->size - before;
 	heap_note_swollen(b, size > b->size && (b->size != before ||
 						osmem_heap_is_swollen(b)));
-	return size <= b->size;
-}
-
-bool osmem_heap_is_refused(const struct block_meta *b)
-{
-	return b != NULL && b == osmem_heap.refused;
+	if (refused)
+		return OSMEM_RESIZED_REFUSED;
+	return size <= b->size ? OSMEM_RESIZED : OSMEM_RESIZED_NOT;
 }

@@ -32,14 +32,18 @@ OSMEM_FN struct block_meta *osmem_heap_alloc_left(size_t size);
  */
 OSMEM_FN struct block_meta *osmem_heap_free(const void *ptr);
 
-/*
- * Gives a live block another size where it stands (rules 19, 20). False when
- * it is still too small; what it swallowed on the way it keeps (rule 20c).
- */
-OSMEM_FN bool osmem_heap_resize(struct block_meta *b, size_t size);
+enum osmem_resized {
+	OSMEM_RESIZED,
+	OSMEM_RESIZED_NOT,
+	OSMEM_RESIZED_REFUSED, /* by the system: rule 20a, which leads to 24 */
+};
 
-/* Whether that was because the system refused rule 20a its growth. */
-OSMEM_FN bool osmem_heap_is_refused(const struct block_meta *b);
+/*
+ * Gives a live block another size where it stands (rules 19, 20). One that is
+ * still too small keeps what it swallowed on the way (rule 20c).
+ */
+OSMEM_FN enum osmem_resized osmem_heap_resize(struct block_meta *b,
+					      size_t size);
 
 /* Whether a live block is larger than was asked because of rule 20c. */
 OSMEM_FN bool osmem_heap_is_swollen(struct block_meta *b);

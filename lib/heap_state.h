@@ -25,7 +25,6 @@ struct osmem_heap_state {
 	size_t used_blocks;
 	bool preallocated;
 	size_t used_bytes;
-	const struct block_meta *refused; /* by the last resize: rule 24 */
 	size_t asked; /* last, for a guess at the size of neighbours */
 };
 

@@ -270,7 +270,7 @@ START_TEST(what_munmap_refuses_is_used_again)
 }
 END_TEST
 
-/* A kept mapping that does not fit, and that cannot be unmapped to make room. */
+/* A kept mapping that does not fit, and that no munmap makes room of. */
 START_TEST(what_is_evicted_in_vain_is_used)
 {
 	char *p;

@@ -274,7 +274,7 @@ static void resize(size_t i)
 	size_t size = any_size();
 	char *brk_before = brk_now;
 
-	if (!osmem_heap_resize(b, size)) {
+	if (osmem_heap_resize(b, size) != OSMEM_RESIZED) {
 		proof_claim(size > b->size && b->size >= before);
 		return;
 	}
