@@ -134,7 +134,7 @@ static bool kept_is_limited(void)
 	return limited;
 }
 
-void osmem_hard_kept_retire(struct hard_map *m)
+static void kept_retire(struct hard_map *m)
 {
 	bool drop = kept_is_limited() ||
 		    KEEP(osmem_sys_drop(m->start, m->whole), "mmap",
@@ -159,6 +159,16 @@ void osmem_hard_kept_retire(struct hard_map *m)
 	while ((m = kept_surplus(last)) != NULL)
 		kept_end(m);
 	osmem_unlock(&osmem_core_lock);
+}
+
+void osmem_hard_kept_retire(struct hard_map *m)
+{
+	struct hard_map *next;
+
+	for (; m != NULL; m = next) {
+		next = m->next;
+		kept_retire(m);
+	}
 }
 
 /* The address space of a freed block that is not much too large. Lock. */
@@ -194,10 +204,21 @@ static struct hard_map *kept_take_stuck(size_t body)
 
 /* --- warm ones --- */
 
+/* As its size it has what was asked for before. Lock. */
+static void kept_verify(const struct hard_map *m)
+{
+	if (unlikely(!osmem_hard_is_zero(m->payload, HARD_ENDS)))
+		osmem_report_found((struct osmem_place){
+			.found = OSMEM_FOUND_WRITTEN,
+			.slot = m->payload,
+			.slot_size = m->size });
+}
+
 static struct hard_map *kept_remove(size_t i)
 {
 	struct hard_map *m = kept_all.warm[i];
 
+	kept_verify(m);
 	kept_all.count_warm--;
 	kept_all.bytes_warm -= m->held;
 	for (; i < kept_all.count_warm; i++)
@@ -215,36 +236,34 @@ static bool kept_retires(void)
 	return hard_draw(&kept_all.random, KEPT_ONE_OF) == 0;
 }
 
-/* Too many, or too large all together, for one of so many bytes. Lock. */
-static bool kept_is_full(size_t bytes)
+/* What all together may hold. Lock. */
+static size_t kept_most(void)
 {
 	size_t most = 2 * osmem_hard_map_bytes();
 
-	if (most < KEPT_WARM_BYTES)
-		most = KEPT_WARM_BYTES;
-	return kept_all.count_warm == KEPT_WARM ||
-	       bytes + kept_all.bytes_warm > most;
+	return most > KEPT_WARM_BYTES ? most : KEPT_WARM_BYTES;
 }
 
-bool osmem_hard_kept_put(struct hard_map *m)
+struct hard_map *osmem_hard_kept_put(struct hard_map *m)
 {
-	if (!m->guarded || kept_retires() || kept_is_full(m->held))
-		return false;
+	size_t most = kept_most();
+	struct hard_map *out = NULL;
+
+	m->next = NULL;
+	if (!m->guarded || kept_retires() || m->held > most)
+		return m;
+	while (kept_all.count_warm == KEPT_WARM ||
+	       m->held + kept_all.bytes_warm > most) {
+		struct hard_map *oldest = kept_remove(0);
+
+		oldest->next = out;
+		out = oldest;
+	}
 	memset(m->payload, 0, HARD_ENDS);
 	m->dirty = true;
 	kept_all.warm[kept_all.count_warm++] = m;
 	kept_all.bytes_warm += m->held;
-	return true;
-}
-
-/* As its size it has what was asked for before. Lock. */
-static void kept_verify(const struct hard_map *m)
-{
-	if (unlikely(!osmem_hard_is_zero(m->payload, HARD_ENDS)))
-		osmem_report_found((struct osmem_place){
-			.found = OSMEM_FOUND_WRITTEN,
-			.slot = m->payload,
-			.slot_size = m->size });
+	return out;
 }
 
 /* How badly a warm one fits; SIZE_MAX: not at all. */
@@ -261,15 +280,23 @@ static size_t kept_misfit(const struct hard_map *m, size_t body)
 	return m->held > body ? m->held - body : 4 * (body - m->held);
 }
 
+/* How many were freed too late: where there are few, half of them. Lock. */
+static size_t kept_new(void)
+{
+	size_t half = (kept_all.count_warm + 1) / 2;
+
+	return half < KEPT_NEW ? half : KEPT_NEW;
+}
+
 /* The one that fits best, but none of the last ones. Lock. */
 static struct hard_map *kept_take_warm(size_t body)
 {
+	size_t count = kept_all.count_warm - kept_new();
 	size_t most = SIZE_MAX;
-	struct hard_map *m;
 	size_t at = 0;
 	size_t i;
 
-	for (i = 0; i + KEPT_NEW < kept_all.count_warm && most != 0; i++) {
+	for (i = 0; i < count && most != 0; i++) {
 		size_t misfit = kept_misfit(kept_all.warm[i], body);
 
 		if (misfit >= most)
@@ -279,9 +306,7 @@ static struct hard_map *kept_take_warm(size_t body)
 	}
 	if (most == SIZE_MAX)
 		return NULL;
-	m = kept_remove(at);
-	kept_verify(m);
-	return m;
+	return kept_remove(at);
 }
 
 struct hard_map *osmem_hard_kept_take(size_t body)
@@ -319,7 +344,7 @@ bool osmem_hard_kept_trim(void)
 		m = kept_all.count_warm != 0 ? kept_remove(0) : NULL;
 		osmem_unlock(&osmem_core_lock);
 		if (m != NULL)
-			osmem_hard_kept_retire(m);
+			kept_retire(m);
 		any |= m != NULL;
 	} while (m != NULL);
 	return any;

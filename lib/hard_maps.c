@@ -313,8 +313,8 @@ size_t osmem_hard_map_bytes(void)
 
 bool osmem_hard_map_free(const char *call, void *ptr)
 {
+	struct hard_map *out = NULL;
 	struct hard_map *m;
-	bool done = false;
 
 	osmem_lock(&osmem_core_lock);
 	m = maps_live(call, ptr);
@@ -322,11 +322,10 @@ bool osmem_hard_map_free(const char *call, void *ptr)
 		m->live = false;
 		maps_all.blocks--;
 		maps_all.bytes -= hard_map_body(m->size);
-		done = osmem_hard_kept_put(m);
+		out = osmem_hard_kept_put(m);
 	}
 	osmem_unlock(&osmem_core_lock);
-	if (m != NULL && !done)
-		osmem_hard_kept_retire(m);
+	osmem_hard_kept_retire(out);
 	return m != NULL;
 }
 
@@ -380,6 +379,7 @@ static void *maps_reuse(size_t size, size_t alignment)
 	if (m == NULL || fits)
 		return m == NULL ? NULL : m->payload;
 	if (!maps_refit(m, size)) {
+		m->next = NULL;
 		osmem_hard_kept_retire(m);
 		return NULL;
 	}

@@ -392,7 +392,7 @@ struct hard_map {
 	bool guarded;
 	bool live;
 	bool dirty; /* what is behind the first bytes is not known */
-	struct hard_map *next; /* among records without use */
+	struct hard_map *next; /* among records without use, or in a list */
 };
 
 /* The pages of the payload. */
@@ -459,10 +459,16 @@ OSMEM_FN bool osmem_hard_map_end(struct hard_map *m);
 
 OSMEM_FN void osmem_hard_maps_seed(void);
 
-/* Keeps a freed mapping as it is. False when it has to be retired. Lock. */
-OSMEM_FN bool osmem_hard_kept_put(struct hard_map *m);
+/*
+ * Keeps a freed mapping as it is, or not. A list of what has to be retired,
+ * which may be itself, or older ones. Lock.
+ */
+OSMEM_FN struct hard_map *osmem_hard_kept_put(struct hard_map *m);
 
-/* Takes its memory and all access to it, and keeps it for a while. */
+/*
+ * Takes the memory of all in a list, and all access to it, and keeps them for
+ * a while.
+ */
 OSMEM_FN void osmem_hard_kept_retire(struct hard_map *m);
 
 /* A kept one with room for so many bytes of pages; NULL for none. Lock. */

@@ -350,6 +350,43 @@ START_TEST(what_freed_blocks_keep_is_bounded)
 }
 END_TEST
 
+static long page_faults(void)
+{
+	struct rusage usage;
+
+	MUST(getrusage(RUSAGE_SELF, &usage) == 0);
+	return usage.ru_minflt;
+}
+
+/* What is kept of smaller blocks makes room for those that are used now. */
+START_TEST(slowly_growing_blocks_use_freed_ones)
+{
+	enum { MANY = 8000, FEWER = 20 };
+	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	long before = 0;
+	char *last = NULL;
+	long i;
+
+	if (child_is_sanitized() || child_is_emulated())
+		return;
+	for (i = 0; i < MANY; i++) {
+		size_t size = (64 + (size_t)i / FEWER) * page;
+		char *p = os_malloc(size);
+
+		MUST(p != NULL);
+		memset(p, 'x', size);
+		os_free(last);
+		last = p;
+		/* All of the first ones are retired. */
+		if (i == MANY / 4)
+			before = page_faults();
+	}
+	os_free(last);
+	/* One in FEWER has a new size, and one page; or several. */
+	MUST(page_faults() - before < MANY * 64 / 4);
+}
+END_TEST
+
 /* Small limits leave no place for slabs, smaller ones none for anything. */
 static void live_in(void *arg)
 {
@@ -431,6 +468,7 @@ int main(void)
 	tcase_add_test(t, children_of_threaded_processes_go_on);
 	tcase_add_test(t, a_large_block_is_whole_while_it_is_resized);
 	tcase_add_test(t, what_freed_blocks_keep_is_bounded);
+	tcase_add_test(t, slowly_growing_blocks_use_freed_ones);
 	tcase_add_test(t, walks_see_what_was_asked_for);
 	tcase_add_test(t, checks_find_what_is_broken);
 	tcase_add_test(t, limits_on_address_space);
