@@ -39,6 +39,19 @@ enum { OSMEM_IS_REPLACEMENT = 0 };
 #define OSMEM_COLD __attribute__((cold, noinline))
 /* Reads what AddressSanitizer has been told that nobody may. */
 #define OSMEM_ANY_BYTES __attribute__((no_sanitize("address")))
+
+/* What races by intent is spelled out for ThreadSanitizer, or left out. */
+#if defined(__SANITIZE_THREAD__)
+#define OSMEM_THREAD_SANITIZER 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define OSMEM_THREAD_SANITIZER 1
+#endif
+#endif
+#ifndef OSMEM_THREAD_SANITIZER
+#define OSMEM_THREAD_SANITIZER 0
+#endif
+
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 

@@ -14,17 +14,7 @@
 enum { HARD_TAIL = 8 /* bytes of a neighbour that are looked at */ };
 
 /* ThreadSanitizer takes looks at neighbours for races: hard_is_whole. */
-#if defined(__SANITIZE_THREAD__)
-enum { HARD_LOOKS_ASIDE = 0 };
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-enum { HARD_LOOKS_ASIDE = 0 };
-#else
-enum { HARD_LOOKS_ASIDE = 1 };
-#endif
-#else
-enum { HARD_LOOKS_ASIDE = 1 };
-#endif
+enum { HARD_LOOKS_ASIDE = !OSMEM_THREAD_SANITIZER };
 
 /* --- reports --- */
 

@@ -39,16 +39,17 @@ static inline void *osmem_hot_small(size_t size)
 static inline void *osmem_hot_large(size_t size)
 {
 	struct osmem_thread *t = osmem_thread_self;
-	unsigned int class;
-	void *slot;
+	void ***top;
+	void **place;
 
-	if (size - 1 >= OSMEM_CLASS_LARGEST)
+	if (size - 1 >= OSMEM_CLASS_LARGEST || t->sizes == 0)
 		return NULL;
-	class = osmem_class_of(size);
-	slot = *t->top[class];
-	return osmem_thread_is_marked(t, slot) ?
-		       osmem_thread_pop(t, class, slot) :
-		       NULL;
+	top = osmem_thread_top(t, osmem_class_of(size));
+	place = *top;
+	if (!osmem_thread_unmark(t->key, *place))
+		return NULL;
+	*top = place - 1;
+	return *place;
 }
 
 /* The same for a slot at a multiple of alignment. */

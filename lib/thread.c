@@ -166,7 +166,7 @@ static bool thread_make_space(struct osmem_thread *t, unsigned int class,
 		return false;
 	if (count < 0)
 		count = 0;
-	bin = osmem_thread_begin_place(t->spare);
+	bin = osmem_thread_begin_place(t, t->spare);
 	memcpy(bin + 1, t->bin[class] + 1, (size_t)count * sizeof(void *));
 	t->top[class] = bin + count;
 	t->end[class] = bin + thread_most(t, class);
@@ -490,7 +490,7 @@ static uintptr_t *thread_fill(struct osmem_thread *t, unsigned int class)
 			     (uint32_t)most);
 	if (taken == 0)
 		return NULL;
-	first[-1] = osmem_thread_no_slot;
+	first[-1] = t->no_slot;
 	slot = first[most - 1];
 	memmove(first, first + most - taken, (taken - 1) * sizeof(void *));
 	t->top[class] = first + taken - 2;
@@ -509,11 +509,13 @@ void *osmem_thread_refill(unsigned int class)
 	 * with one that was written to.
 	 */
 	slot = *t->top[class];
-	if (slot != osmem_thread_no_slot) {
-		if (unlikely(!osmem_slab_is_marked(slot)))
+	if (slot != t->no_slot) {
+		if (unlikely(!osmem_thread_unmark(t->key, slot)))
 			osmem_report_written(slot, thread_rules[class].size);
-		return osmem_thread_pop(t, class, slot);
+		t->top[class]--;
+		return slot;
 	}
+	t->no_slot[1] = 0;
 	t->wanted[class] = true;
 	osmem_thread_enter(t);
 	thread_widen(t, class);

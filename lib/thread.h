@@ -3,8 +3,8 @@
  * thread.h - the hot path: a bin of free slots per class and thread.
  *
  * The door: a thread that has no bins, or whose bins shall stay empty, uses
- * the static empty thread. Its bins are empty and its limit is 0, so every
- * call takes the slow path by the branches that are there anyway.
+ * the static empty thread. It knows no sizes and its limit is 0, so every call
+ * takes the slow path by the branches that are there anyway.
  */
 #ifndef OSMEM_THREAD_H
 #define OSMEM_THREAD_H
@@ -30,7 +30,7 @@ struct osmem_thread {
 	 * it is full when that is end. Before them stands what is no slot and
 	 * bears no mark, so to be empty is to have a last slot that looks
 	 * wrong. No slot says what else is in a bin: what a program writes into
-	 * freed blocks steers nothing.
+	 * freed blocks steers nothing. The two are apart by OSMEM_CLASSES.
 	 */
 	void **top[OSMEM_CLASSES];
 	void **end[OSMEM_CLASSES];
@@ -39,9 +39,11 @@ struct osmem_thread {
 	void **heads;
 	const uint8_t *unit_classes;
 	uintptr_t key; /* osmem_slab_key */
-	/* The class of each step of 16 bytes. */
-	uint8_t classes[OSMEM_THREAD_STEPS];
-	void **bin[OSMEM_CLASSES];     /* what is no slot */
+	size_t sizes;  /* bytes that have a bin below */
+	/* Which bin serves each step of 16 bytes: see osmem_thread_top. */
+	uint16_t tops[OSMEM_THREAD_STEPS];
+	uintptr_t no_slot[2];	       /* stands before a bin's slots */
+	void **bin[OSMEM_CLASSES];     /* where that stands */
 	uint16_t space[OSMEM_CLASSES]; /* how many slots have a place */
 	bool wanted[OSMEM_CLASSES];    /* refilled since it was flushed */
 	void **spare;                  /* places that no bin has had yet */
@@ -103,19 +105,66 @@ osmem_thread_is_marked(const struct osmem_thread *t, const void *slot)
 }
 
 /*
- * Takes the last slot of a bin, which is marked. The empty statements make gcc
- * count in memory, with one instruction, and keep it from computing an address
- * where addressing modes do, and from copying what is returned.
+ * Where a bin's top is, in a register. Nothing else may be computed from it by
+ * the compiler: of loads and stores without an index recent processors find
+ * out that one reads what the other has written before they know where, and a
+ * pair takes half the time.
  */
-static inline __attribute__((always_inline)) void *
-osmem_thread_pop(struct osmem_thread *t, size_t class, void *slot)
+static inline __attribute__((always_inline)) void ***
+osmem_thread_top(struct osmem_thread *t, size_t class)
 {
-	((uintptr_t *)slot)[1] = 0;
-	__asm__("" : "+r"(class));
-	__asm__("" : "+m"(t->top[class]));
-	t->top[class]--;
-	__asm__("" : "+r"(slot));
-	return slot;
+	void ***top = &t->top[class];
+
+	__asm__("" : "+r"(top));
+	return top;
+}
+
+/*
+ * The same by the step of a size. A structure starts a page, so the addresses
+ * of its tops differ in their last 16 bits only, and one instruction writes
+ * these over those of its own. Elsewhere tops counts from the first. key is
+ * read before, or else the structure's address would be copied.
+ */
+#if defined(__x86_64__) && !defined(__ILP32__)
+static inline uint16_t osmem_thread_first_top(const struct osmem_thread *t)
+{
+	return (uint16_t)(uintptr_t)t->top;
+}
+
+static inline __attribute__((always_inline)) void ***
+osmem_thread_top_of(struct osmem_thread *t, size_t step, uintptr_t *key)
+{
+	void ***top = t->top;
+
+	__asm__("movw %2, %w0" : "+r"(top), "+r"(*key) : "m"(t->tops[step]));
+	return top;
+}
+#else
+static inline uint16_t osmem_thread_first_top(const struct osmem_thread *t)
+{
+	(void)t;
+	return 0;
+}
+
+static inline __attribute__((always_inline)) void ***
+osmem_thread_top_of(struct osmem_thread *t, size_t step, uintptr_t *key)
+{
+	void *top = (char *)t->top + t->tops[step];
+
+	(void)key;
+	__asm__("" : "+r"(top));
+	return top;
+}
+#endif
+
+/*
+ * Takes a slot's mark away. False when it was none: then something is left that
+ * is none either, also of what is no slot, and however often, as keys are odd.
+ */
+static inline __attribute__((always_inline)) bool
+osmem_thread_unmark(uintptr_t key, void *slot)
+{
+	return (((uintptr_t *)slot)[1] -= key ^ (uintptr_t)slot) == 0;
 }
 
 /* A slot for size bytes, or what the slow path returns. */
@@ -124,16 +173,38 @@ osmem_thread_alloc(size_t size, void *(*slow)(size_t size))
 {
 	struct osmem_thread *t = osmem_thread_self;
 	size_t last = size - 1;
-	size_t class;
+	uintptr_t key;
+	void ***top;
+	void **place;
 	void *slot;
 
-	if (unlikely(last >= OSMEM_THREAD_STEPS * 16))
+	if (unlikely(last >= t->sizes))
 		return slow(size);
-	class = t->classes[last / 16];
-	slot = *t->top[class];
-	if (unlikely(!osmem_thread_is_marked(t, slot)))
+	key = t->key;
+	top = osmem_thread_top_of(t, last / 16, &key);
+	place = *top;
+	slot = *place;
+	if (unlikely(!osmem_thread_unmark(key, slot)))
 		return slow(size);
-	return osmem_thread_pop(t, class, slot);
+	*top = place - 1;
+	/* Or gcc would copy it on its way out. */
+	__asm__("" : "+r"(slot));
+	return slot;
+}
+
+/*
+ * Whether the slab is the thread's, and whole: relaxed, as it changes under the
+ * thread's lock. gcc compares with memory what is not atomic.
+ */
+static inline bool osmem_thread_owns(const struct osmem_thread *t,
+				     const struct osmem_slab *s)
+{
+#if OSMEM_THREAD_SANITIZER
+	return atomic_load_explicit(&s->owner, memory_order_relaxed) ==
+	       (uintptr_t)t;
+#else
+	return *(const uintptr_t *)&s->owner == (uintptr_t)t;
+#endif
 }
 
 /*
@@ -148,31 +219,28 @@ static inline __attribute__((always_inline)) bool osmem_thread_free(void *ptr)
 	struct osmem_slab *s;
 	uintptr_t mark;
 	size_t class;
-	void **top;
+	void ***top;
+	void **place;
 
 	if (unlikely(offset >= t->limit))
 		return false;
 	s = t->heads[offset >> OSMEM_UNIT_SHIFT];
 	class = t->unit_classes[offset >> OSMEM_UNIT_SHIFT];
-	if (unlikely(atomic_load_explicit(&s->owner, memory_order_relaxed) !=
-		     (uintptr_t)t))
-		return false;
-	if (unlikely(!osmem_slab_is_slot(s, ptr)))
+	if (unlikely(!osmem_thread_owns(t, s)) ||
+	    unlikely(!osmem_slab_is_slot(s, ptr)))
 		return false;
 	mark = t->key ^ (uintptr_t)ptr;
 	if (unlikely(slot[1] == mark))
 		return false;
-	top = t->top[class];
-	/* As in osmem_thread_pop: no address is computed. */
-	__asm__("" : "+r"(class));
-	if (unlikely(top == t->end[class])) {
+	top = osmem_thread_top(t, class);
+	place = *top;
+	if (unlikely(place == top[OSMEM_CLASSES])) {
 		osmem_thread_flush(ptr);
 		return true;
 	}
 	slot[1] = mark;
-	top[1] = ptr;
-	__asm__("" : "+r"(class));
-	t->top[class] = top + 1;
+	place[1] = ptr;
+	*top = place + 1;
 	return true;
 }
 

@@ -15,8 +15,8 @@
 #include <pthread.h>
 #include <string.h>
 
-OSMEM_VAR_DEFINED uintptr_t osmem_thread_no_slot[2];
-static void *thread_no_bin = osmem_thread_no_slot;
+static uintptr_t thread_no_slot[2];
+static void *thread_no_bin = thread_no_slot;
 #define THREAD_EMPTY { .top = { [0 ... OSMEM_CLASSES - 1] = &thread_no_bin } }
 static struct osmem_thread thread_none = THREAD_EMPTY;
 OSMEM_VAR_DEFINED struct osmem_thread osmem_thread_busy = THREAD_EMPTY;
@@ -176,7 +176,7 @@ void osmem_thread_shut(bool shut)
 
 void osmem_thread_clear_places(struct osmem_thread *t)
 {
-	void **bin = osmem_thread_begin_place((void **)(t + 1));
+	void **bin = osmem_thread_begin_place(t, (void **)(t + 1));
 	unsigned int class;
 
 	for (class = 0; class < OSMEM_CLASSES; class++) {
@@ -188,15 +188,15 @@ void osmem_thread_clear_places(struct osmem_thread *t)
 
 void osmem_thread_make_bins(struct osmem_thread *t)
 {
+	size_t top = osmem_thread_first_top(t);
 	unsigned int class;
 	size_t step = 0;
-	size_t next;
 
 	osmem_thread_clear_places(t);
-	for (class = 0; class < NUM_CLASSES; class++, step = next) {
-		next = osmem_class_size(class) / 16;
-		memset(t->classes + step, (int)class, next - step);
-	}
+	for (class = 0; class < NUM_CLASSES; class++, top += sizeof(t->top[0]))
+		while (step < osmem_class_size(class) / 16)
+			t->tops[step++] = (uint16_t)top;
+	t->sizes = OSMEM_THREAD_STEPS * 16;
 }
 
 static struct osmem_thread *thread_take_structure(void)
@@ -359,7 +359,10 @@ static void thread_freeze_slabs(void)
 	}
 }
 
-/* Nor is anything done to its structure, but that it may be used again. */
+/*
+ * Nor is anything done to its structure, but that it may be used again. The
+ * table of bins stays as it is, or each would be copied for the child.
+ */
 static void thread_freeze_one(struct osmem_thread *t)
 {
 	struct osmem_thread *next = t->next;
@@ -368,8 +371,10 @@ static void thread_freeze_one(struct osmem_thread *t)
 	for (class = 0; class < OSMEM_CLASSES; class++)
 		osmem_thread_set_most(t, class, 0);
 	osmem_region_add_idle(-t->told);
-	memset(t, 0, sizeof(*t));
-	osmem_thread_make_bins(t);
+	memset(t, 0, offsetof(struct osmem_thread, sizes));
+	memset(t->no_slot, 0,
+	       sizeof(*t) - offsetof(struct osmem_thread, no_slot));
+	osmem_thread_clear_places(t);
 	t->next = next;
 	thread_set_posted(t, &osmem_thread_closed);
 	t->next_free = threads.unused;

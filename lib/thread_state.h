@@ -8,9 +8,6 @@
 
 #include "thread.h"
 
-/* What stands below the slots of a bin: the words of no slot, never marked. */
-OSMEM_VAR uintptr_t osmem_thread_no_slot[2];
-
 /* The stack of a thread that has ended: nothing can be posted to it. */
 OSMEM_VAR struct osmem_slab osmem_thread_closed;
 
@@ -33,9 +30,10 @@ enum { OSMEM_THREAD_AREA = 256 * 1024 };
  */
 enum { OSMEM_THREAD_BELOW = 2 };
 
-static inline void **osmem_thread_begin_place(void **place)
+static inline void **osmem_thread_begin_place(struct osmem_thread *t,
+					      void **place)
 {
-	place[0] = place[1] = osmem_thread_no_slot;
+	place[0] = place[1] = t->no_slot;
 	return place + OSMEM_THREAD_BELOW - 1;
 }
 

@@ -93,18 +93,20 @@ START_TEST(aligned_sizes_find_the_first_class)
 }
 END_TEST
 
-/* The fast path reads the class of a size rounded up to 16. */
+/* The fast path reads the bin of a size rounded up to 16. */
 START_TEST(the_threads_table_is_exact)
 {
-	static struct osmem_thread thread[2]; /* and places for bins */
+	/* A page's start, as always, and places for bins. */
+	_Alignas(4096) static struct osmem_thread thread[2];
+	uintptr_t key = 1;
+	void ***top;
 	size_t size;
-	size_t step;
 
 	osmem_thread_make_bins(thread);
-	for (size = 1; size <= OSMEM_THREAD_STEPS * 16; size++) {
-		step = (size - 1) / 16;
-		ck_assert_uint_eq(thread->classes[step],
-				  osmem_class_of(size));
+	ck_assert_uint_eq(thread->sizes, OSMEM_MMAP_THRESHOLD);
+	for (size = 1; size <= thread->sizes; size++) {
+		top = osmem_thread_top_of(thread, (size - 1) / 16, &key);
+		ck_assert_ptr_eq(top, &thread->top[osmem_class_of(size)]);
 	}
 }
 END_TEST
