@@ -235,7 +235,10 @@ static struct block_meta *heap_use(struct block_meta *b, size_t size)
 {
 	struct block_meta *rest = heap_split(b, size);
 
-	if (rest != NULL)
+	/* New space may end at a free block, or begin behind one. */
+	if (rest != NULL && heap_is_free_behind(rest))
+		heap_make_fresh(rest);
+	else if (rest != NULL)
 		heap_make_ready(rest);
 	osmem_block_set(b, b->size, OSMEM_USED);
 	osmem_heap.used_blocks++;
@@ -459,7 +462,10 @@ static struct block_meta *heap_skip_gap(struct block_meta *b, size_t gap)
 	if (gap == 0)
 		return b;
 	rest = heap_split(b, gap - OSMEM_META);
-	heap_make_ready(b);
+	if (heap_is_free_before(b))
+		heap_make_fresh(b);
+	else
+		heap_make_ready(b);
 	return rest;
 }
 

@@ -580,6 +580,31 @@ START_TEST(break_never)
 }
 END_TEST
 
+/* Rule 8b: it is one piece with what is free there. */
+START_TEST(new_space_below_a_free_block)
+{
+	char *low;
+	char *first;
+	char *rest;
+	size_t size;
+
+	MUST(os_mallopt(OS_M_BREAK, OS_BREAK_NEVER) == 1);
+	first = filled(1000, 1);
+	filled(60000, 2);
+	os_free(first);
+	low = filled(100000, 3);
+	rest = low + 100000 + 32;
+	memcpy(&size, rest - 32, sizeof(size));
+	if (rest + size != first - 32) {
+		printf("the mappings are not next to each other: skipped\n");
+		return;
+	}
+	MUST_EQ((uintptr_t)filled(8, 4), (uintptr_t)rest);
+	MUST_EQ((uintptr_t)filled(size + 32, 5), (uintptr_t)rest + 8 + 32);
+	MUST_EQ(os_heap_check(), 0);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("foreign");
@@ -595,6 +620,7 @@ int main(void)
 	tcase_add_test(tcase, the_break_is_left_when_threads_come);
 	tcase_add_test(tcase, break_always_says_why_not);
 	tcase_add_test(tcase, break_never);
+	tcase_add_test(tcase, new_space_below_a_free_block);
 	suite_add_tcase(suite, tcase);
 	return suite_run(suite);
 }
