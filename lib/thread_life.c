@@ -32,7 +32,7 @@ static struct {
 	pthread_key_t key;
 	bool open;
 	bool tried;
-	/* How often a purge was asked for since one began. */
+	/* Whether a purge is under way, and how often one was asked for since. */
 	atomic_uint asked;
 	/* Every structure: pushed with release, read with acquire. */
 	_Atomic(struct osmem_thread *) all;
@@ -102,25 +102,31 @@ static bool thread_trim_all(bool all)
 
 /*
  * Many find at once that too much is idle, and each would wait for the locks of
- * all: the first does it, again while others have asked meanwhile. Release and
- * acquire: what they told the region before they asked is seen.
+ * all: the first does it, again when others have asked since it began. Who
+ * finds that somebody has asked already writes nothing. Fences: either it sees
+ * that another pass has begun, or that pass what it told the region.
  */
 bool osmem_thread_trim(bool all)
 {
-	unsigned int asked = 1;
+	unsigned int asked;
 	bool any = false;
 
 	if (all)
 		return thread_trim_all(true);
+	atomic_thread_fence(memory_order_seq_cst);
 	if (osmem_thread_is_forking() ||
+	    atomic_load_explicit(&threads.asked, memory_order_relaxed) > 1 ||
 	    atomic_fetch_add_explicit(&threads.asked, 1,
-				      memory_order_release) != 0)
+				      memory_order_relaxed) != 0)
 		return false;
-	do
+	do {
+		atomic_store_explicit(&threads.asked, 1, memory_order_relaxed);
+		atomic_thread_fence(memory_order_seq_cst);
 		any |= thread_trim_all(false);
-	while (!atomic_compare_exchange_strong_explicit(
-		&threads.asked, &asked, 0, memory_order_acquire,
-		memory_order_acquire));
+		asked = 1;
+	} while (!atomic_compare_exchange_strong_explicit(
+		&threads.asked, &asked, 0, memory_order_relaxed,
+		memory_order_relaxed));
 	return any;
 }
 
