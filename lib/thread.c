@@ -504,6 +504,9 @@ void *osmem_thread_refill(unsigned int class)
 
 	if (t == NULL)
 		return NULL;
+	if (unlikely(thread_rules[class].size > t->sizes) &&
+	    class < NUM_CLASSES)
+		osmem_thread_know(t, class);
 	/*
 	 * Who is new may have filled it on the way; others come for one, or
 	 * with one that was written to.

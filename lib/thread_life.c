@@ -21,6 +21,9 @@ static void *thread_no_bin = thread_no_slot;
 static struct osmem_thread thread_none = THREAD_EMPTY;
 OSMEM_VAR_DEFINED struct osmem_thread osmem_thread_busy = THREAD_EMPTY;
 
+/* Sizes that the first page of a structure has bins for. */
+enum { THREAD_KNOWN = 16 * 1024 };
+
 OSMEM_VAR_DEFINED __thread struct osmem_thread *osmem_thread_self
 	OSMEM_SELF_TLS = &thread_none;
 OSMEM_VAR_DEFINED __thread struct osmem_thread *osmem_thread_mine
@@ -192,17 +195,23 @@ void osmem_thread_clear_places(struct osmem_thread *t)
 	t->spare = bin + 1;
 }
 
+void osmem_thread_know(struct osmem_thread *t, unsigned int last)
+{
+	size_t first = osmem_thread_first_top(t);
+	size_t step = t->sizes / 16;
+	unsigned int class = step == 0 ? 0 : osmem_class_of(t->sizes) + 1;
+
+	for (; class <= last && class < NUM_CLASSES; class++)
+		while (step < osmem_class_size(class) / 16)
+			t->tops[step++] = (uint16_t)(
+				first + class * sizeof(t->top[0]));
+	t->sizes = step * 16;
+}
+
 void osmem_thread_make_bins(struct osmem_thread *t)
 {
-	size_t top = osmem_thread_first_top(t);
-	unsigned int class;
-	size_t step = 0;
-
 	osmem_thread_clear_places(t);
-	for (class = 0; class < NUM_CLASSES; class++, top += sizeof(t->top[0]))
-		while (step < osmem_class_size(class) / 16)
-			t->tops[step++] = (uint16_t)top;
-	t->sizes = OSMEM_THREAD_STEPS * 16;
+	osmem_thread_know(t, osmem_class_of(THREAD_KNOWN));
 }
 
 static struct osmem_thread *thread_take_structure(void)

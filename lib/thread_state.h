@@ -40,6 +40,12 @@ static inline void **osmem_thread_begin_place(struct osmem_thread *t,
 /* No bin has a place yet. No lock. */
 OSMEM_FN void osmem_thread_clear_places(struct osmem_thread *t);
 
+/*
+ * The fast path knows sizes up to that of a class, which costs the table's
+ * pages up to there. The thread's own, on a slow path.
+ */
+OSMEM_FN void osmem_thread_know(struct osmem_thread *t, unsigned int last);
+
 /* Empty bins for a structure that is zero. No lock. */
 OSMEM_FN void osmem_thread_make_bins(struct osmem_thread *t);
 

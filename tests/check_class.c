@@ -103,6 +103,7 @@ START_TEST(the_threads_table_is_exact)
 	size_t size;
 
 	osmem_thread_make_bins(thread);
+	osmem_thread_know(thread, NUM_CLASSES - 1);
 	ck_assert_uint_eq(thread->sizes, OSMEM_MMAP_THRESHOLD);
 	for (size = 1; size <= thread->sizes; size++) {
 		top = osmem_thread_top_of(thread, (size - 1) / 16, &key);
