@@ -28,8 +28,13 @@ static struct thread_rule {
 
 enum {
 	/* A bin starts small and grows while it proves too small. */
-	THREAD_BIN_FIRST = 2048,
+	THREAD_BIN_FIRST = 1024,
 	THREAD_BIN_GROWTH = 4,
+	/*
+	 * Refills that may make it grow after slots have come back: who only
+	 * takes them has no use for more, and leaves them when it sleeps.
+	 */
+	THREAD_CREDIT = 255,
 	THREAD_BIN_MOST = 32 * 1024,
 	THREAD_BIN_TINY = 64, /* of these twice as much, of large ones 8x */
 	THREAD_BIN_SLOTS = 1024,
@@ -63,15 +68,18 @@ void osmem_thread_make_rules(void)
 
 	for (class = 0; class < OSMEM_CLASSES; class++) {
 		size_t size = osmem_class_size(class);
+		size_t first = THREAD_BIN_FIRST;
 		size_t most = THREAD_BIN_MOST;
 
-		if (size <= THREAD_BIN_TINY)
+		if (size <= THREAD_BIN_TINY) {
+			first *= 2;
 			most *= 2;
-		else if (size >= THREAD_LARGE)
+		} else if (size >= THREAD_LARGE) {
 			most *= 8;
+		}
 		thread_rules[class] = (struct thread_rule){
 			.size = (uint32_t)size,
-			.first = thread_at_least_one(THREAD_BIN_FIRST / size),
+			.first = thread_at_least_one(first / size),
 			.most = thread_at_least_one(most / size)};
 		if (thread_rules[class].most > THREAD_BIN_SLOTS)
 			thread_rules[class].most = THREAD_BIN_SLOTS;
@@ -347,9 +355,9 @@ static void thread_put_one(struct osmem_thread *t, unsigned int class,
 static void thread_make_room(struct osmem_thread *t, unsigned int class)
 {
 	osmem_thread_enter(t);
-	if (t->wanted[class])
+	if (t->credit[class] != THREAD_CREDIT)
 		thread_widen(t, class);
-	t->wanted[class] = false;
+	t->credit[class] = THREAD_CREDIT;
 	thread_judge(t, class);
 	/* We may not come here again. */
 	osmem_thread_drain(t, class, false, NULL, 0);
@@ -461,6 +469,8 @@ static uint32_t thread_fetch(struct osmem_thread *t, unsigned int class,
 
 	thread_take_turn(t);
 	taken = osmem_thread_drain(t, class, false, end, most);
+	if (taken != 0)
+		t->credit[class] = THREAD_CREDIT;
 	while (taken == 0) {
 		s = thread_next_slab(t, class);
 		if (s == NULL)
@@ -519,9 +529,11 @@ void *osmem_thread_refill(unsigned int class)
 		return slot;
 	}
 	t->no_slot[1] = 0;
-	t->wanted[class] = true;
 	osmem_thread_enter(t);
-	thread_widen(t, class);
+	if (t->credit[class] != 0 || thread_most(t, class) == 0)
+		thread_widen(t, class);
+	if (t->credit[class] != 0)
+		t->credit[class]--;
 	slot = thread_fill(t, class);
 	if (t->peak[class] < t->used[class])
 		t->peak[class] = (uint32_t)t->used[class];

@@ -45,7 +45,7 @@ struct osmem_thread {
 	uintptr_t no_slot[2];	       /* stands before a bin's slots */
 	void **bin[OSMEM_CLASSES];     /* where that stands */
 	uint16_t space[OSMEM_CLASSES]; /* how many slots have a place */
-	bool wanted[OSMEM_CLASSES];    /* refilled since it was flushed */
+	uint8_t credit[OSMEM_CLASSES]; /* refills that may make it grow */
 	void **spare;                  /* places that no bin has had yet */
 	ptrdiff_t large;    /* bytes that bins of large slots may hold */
 	ptrdiff_t promised; /* of these, by all threads' account */

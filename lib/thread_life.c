@@ -35,7 +35,7 @@ static struct {
 	pthread_key_t key;
 	bool open;
 	bool tried;
-	/* Whether a purge is under way, and how often one was asked for since. */
+	/* A purge is under way, and how often one was asked for since. */
 	atomic_uint asked;
 	/* Every structure: pushed with release, read with acquire. */
 	_Atomic(struct osmem_thread *) all;
@@ -290,6 +290,7 @@ static void thread_abandon_class(struct osmem_thread *t, unsigned int class)
 	while (t->partial[class] != NULL)
 		thread_abandon(t, t->partial[class]);
 	osmem_thread_set_most(t, class, 0);
+	t->credit[class] = 0;
 }
 
 /*

@@ -48,7 +48,18 @@ enum order {
 	NONE,
 	ORDERS
 };
-enum who { SELF, OTHER, OWN, BOTH, SWAP, EXITED, BOUNCE, SHRINK, WHOS };
+enum who {
+	SELF,
+	OTHER,
+	ASLEEP,
+	OWN,
+	BOTH,
+	SWAP,
+	EXITED,
+	BOUNCE,
+	SHRINK,
+	WHOS
+};
 
 /* The last four keep some blocks. */
 static const char *const order_names[ORDERS] = {
@@ -58,6 +69,7 @@ static const char *const order_names[ORDERS] = {
 static const char *const who_names[WHOS] = {
 	"self",   /* one thread */
 	"other",  /* main, while the thread that allocated sleeps */
+	"asleep", /* the same with eight threads that allocated */
 	"own",    /* eight threads, each its own */
 	"both",   /* main one in 75, then eight threads their own */
 	"swap",   /* eight threads, each those of the next one */
@@ -101,7 +113,8 @@ static const char *const selection[] = {
 	"small/quarter/bounce", "small/random/own",   "mixed/eighth/swap",
 	"mixed/second/exited",  "mixed/none/shrink",  "8M/none/shrink",
 	"64/forward/both",      "small/random/both",  "8M/random/other",
-	"300K/random/exited",   "8M/quarter/exited",
+	"300K/random/exited",   "8M/quarter/exited",  "mixed/random/asleep",
+	"small/second/asleep",
 };
 
 /* What one thread allocates. All tables are resident before. */
@@ -207,7 +220,9 @@ static void plan(const struct sizes *s, enum order order, enum who who)
 	uint64_t state = 88172645463325252u;
 	size_t i;
 
-	part_count = who == OWN || who == SWAP || who == EXITED ? THREADS : 1;
+	part_count = who == ASLEEP || who == OWN || who == SWAP ||
+				     who == EXITED ?
+			     THREADS : 1;
 	for (i = 0; i < part_count; i++) {
 		struct part *p = &parts[i];
 		uint64_t seed = resident_random(&state) | 1;
