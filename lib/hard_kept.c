@@ -253,7 +253,8 @@ struct hard_map *osmem_hard_kept_put(struct hard_map *m)
 	if (!m->guarded || kept_retires() || m->held > most)
 		return m;
 	while (kept_all.count_warm == KEPT_WARM ||
-	       m->held + kept_all.bytes_warm > most) {
+	       (kept_all.count_warm != 0 &&
+		m->held + kept_all.bytes_warm > most)) {
 		struct hard_map *oldest = kept_remove(0);
 
 		oldest->next = out;

@@ -40,16 +40,17 @@ static inline void *osmem_hot_large(size_t size)
 {
 	struct osmem_thread *t = osmem_thread_self;
 	void ***top;
-	void **place;
+	uintptr_t *slot;
 
-	if (size - 1 >= OSMEM_CLASS_LARGEST || t->sizes == 0)
+	if (size - 1 >= OSMEM_CLASS_LARGEST)
 		return NULL;
 	top = osmem_thread_top(t, osmem_class_of(size));
-	place = *top;
-	if (!osmem_thread_unmark(t->key, *place))
+	slot = **top;
+	if (!osmem_thread_is_marked(t, slot))
 		return NULL;
-	*top = place - 1;
-	return *place;
+	slot[1] = 0;
+	--*top;
+	return slot;
 }
 
 /* The same for a slot at a multiple of alignment. */

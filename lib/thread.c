@@ -30,11 +30,6 @@ enum {
 	/* A bin starts small and grows while it proves too small. */
 	THREAD_BIN_FIRST = 1024,
 	THREAD_BIN_GROWTH = 4,
-	/*
-	 * Refills that may make it grow after slots have come back: who only
-	 * takes them has no use for more, and leaves them when it sleeps.
-	 */
-	THREAD_CREDIT = 255,
 	THREAD_BIN_MOST = 32 * 1024,
 	THREAD_BIN_TINY = 64, /* of these twice as much, of large ones 8x */
 	THREAD_BIN_SLOTS = 1024,
@@ -355,9 +350,9 @@ static void thread_put_one(struct osmem_thread *t, unsigned int class,
 static void thread_make_room(struct osmem_thread *t, unsigned int class)
 {
 	osmem_thread_enter(t);
-	if (t->credit[class] != THREAD_CREDIT)
+	if (t->credit[class] != OSMEM_THREAD_CREDIT)
 		thread_widen(t, class);
-	t->credit[class] = THREAD_CREDIT;
+	t->credit[class] = OSMEM_THREAD_CREDIT;
 	thread_judge(t, class);
 	/* We may not come here again. */
 	osmem_thread_drain(t, class, false, NULL, 0);
@@ -469,8 +464,6 @@ static uint32_t thread_fetch(struct osmem_thread *t, unsigned int class,
 
 	thread_take_turn(t);
 	taken = osmem_thread_drain(t, class, false, end, most);
-	if (taken != 0)
-		t->credit[class] = THREAD_CREDIT;
 	while (taken == 0) {
 		s = thread_next_slab(t, class);
 		if (s == NULL)
@@ -523,12 +516,12 @@ void *osmem_thread_refill(unsigned int class)
 	 */
 	slot = *t->top[class];
 	if (slot != t->no_slot) {
-		if (unlikely(!osmem_thread_unmark(t->key, slot)))
+		if (unlikely(!osmem_slab_is_marked(slot)))
 			osmem_report_written(slot, thread_rules[class].size);
+		slot[1] = 0;
 		t->top[class]--;
 		return slot;
 	}
-	t->no_slot[1] = 0;
 	osmem_thread_enter(t);
 	if (t->credit[class] != 0 || thread_most(t, class) == 0)
 		thread_widen(t, class);

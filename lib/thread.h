@@ -158,16 +158,11 @@ osmem_thread_top_of(struct osmem_thread *t, size_t step, uintptr_t *key)
 #endif
 
 /*
- * Takes a slot's mark away. False when it was none: then something is left that
- * is none either, also of what is no slot, and however often, as keys are odd.
+ * A slot for size bytes, or what the slow path returns. What should be the mark
+ * is subtracted from the word where it should be, and added again if that does
+ * not make it 0. A handler that comes between finds no mark there either, as
+ * marks are odd.
  */
-static inline __attribute__((always_inline)) bool
-osmem_thread_unmark(uintptr_t key, void *slot)
-{
-	return (((uintptr_t *)slot)[1] -= key ^ (uintptr_t)slot) == 0;
-}
-
-/* A slot for size bytes, or what the slow path returns. */
 static inline __attribute__((always_inline)) void *
 osmem_thread_alloc(size_t size, void *(*slow)(size_t size))
 {
@@ -176,7 +171,7 @@ osmem_thread_alloc(size_t size, void *(*slow)(size_t size))
 	uintptr_t key;
 	void ***top;
 	void **place;
-	void *slot;
+	uintptr_t *slot;
 
 	if (unlikely(last >= t->sizes))
 		return slow(size);
@@ -184,8 +179,13 @@ osmem_thread_alloc(size_t size, void *(*slow)(size_t size))
 	top = osmem_thread_top_of(t, last / 16, &key);
 	place = *top;
 	slot = *place;
-	if (unlikely(!osmem_thread_unmark(key, slot)))
+	key ^= (uintptr_t)slot;
+	if (unlikely((slot[1] -= key) != 0)) {
+		/* In memory, by gcc, both times. */
+		__asm__("" : "+m"(slot[1]));
+		slot[1] += key;
 		return slow(size);
+	}
 	*top = place - 1;
 	/* Or gcc would copy it on its way out. */
 	__asm__("" : "+r"(slot));

@@ -122,6 +122,8 @@ uint32_t osmem_thread_take_remote(struct osmem_thread *t, struct osmem_slab *s,
 	size_t idle = osmem_slab_idle(s);
 	uint32_t count = osmem_slab_collect(s, posted, end, most);
 
+	if (count != 0)
+		t->credit[s->class] = OSMEM_THREAD_CREDIT;
 	osmem_thread_account(t, s, used, idle);
 	if (count > most || posted)
 		osmem_thread_settle(t, s);

@@ -21,6 +21,12 @@ OSMEM_FN void osmem_thread_leave(struct osmem_thread *t);
 /* Tells the region what is idle, when it has changed by so much. */
 OSMEM_FN void osmem_thread_tell(struct osmem_thread *t, ptrdiff_t least);
 
+/*
+ * Refills that may make a bin grow after slots of its class have come back: who
+ * only takes them has no use for more, and leaves them when it sleeps.
+ */
+enum { OSMEM_THREAD_CREDIT = 255 };
+
 /* The bytes of a structure, places for bins behind it included. */
 enum { OSMEM_THREAD_AREA = 256 * 1024 };
 

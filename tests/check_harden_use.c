@@ -362,7 +362,6 @@ static long page_faults(void)
 START_TEST(slowly_growing_blocks_use_freed_ones)
 {
 	enum { MANY = 8000, FEWER = 20 };
-	size_t page = (size_t)sysconf(_SC_PAGESIZE);
 	long before = 0;
 	char *last = NULL;
 	long i;
@@ -370,7 +369,7 @@ START_TEST(slowly_growing_blocks_use_freed_ones)
 	if (child_is_sanitized() || child_is_emulated())
 		return;
 	for (i = 0; i < MANY; i++) {
-		size_t size = (64 + (size_t)i / FEWER) * page;
+		size_t size = (64 + (size_t)i / FEWER) * 4096;
 		char *p = os_malloc(size);
 
 		MUST(p != NULL);
