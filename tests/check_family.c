@@ -17,6 +17,7 @@
 #include <check.h>
 #include <limits.h>
 #include <osmem.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -507,6 +508,30 @@ START_TEST(strings_are_copied)
 }
 END_TEST
 
+/* Rule 8b: it is one piece with what is free there. */
+START_TEST(new_space_below_a_free_block)
+{
+	const uintptr_t unit = OSMEM_CONF_ALIGNMENT;
+	uintptr_t first;
+	uintptr_t rest;
+	size_t size;
+
+	MUST(os_mallopt(OS_M_BREAK, OS_BREAK_NEVER) == 1);
+	first = (uintptr_t)os_malloc(1000);
+	MUST(os_malloc(60000) != NULL);
+	os_free((void *)first);
+	rest = (uintptr_t)os_malloc(100000) + 100000 + 32;
+	memcpy(&size, (void *)(rest - 32), sizeof(size));
+	if (rest + size != first - 32) {
+		printf("the mappings are not next to each other: skipped\n");
+		return;
+	}
+	MUST_EQ((uintptr_t)os_malloc(8), rest);
+	MUST_EQ((uintptr_t)os_malloc(size + 32), rest + unit + 32);
+	MUST_EQ(os_heap_check(), 0);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("family");
@@ -529,6 +554,7 @@ int main(void)
 	tcase_add_test(tcase, mode_is_chosen_before_the_first_allocation);
 	tcase_add_test(tcase, a_mapped_block_counts_as_the_first);
 	tcase_add_test(tcase, strings_are_copied);
+	tcase_add_test(tcase, new_space_below_a_free_block);
 	suite_add_tcase(suite, tcase);
 	return suite_run(suite);
 }

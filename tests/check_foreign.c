@@ -580,30 +580,6 @@ START_TEST(break_never)
 }
 END_TEST
 
-/* Rule 8b: it is one piece with what is free there. */
-START_TEST(new_space_below_a_free_block)
-{
-	const uintptr_t unit = OSMEM_CONF_ALIGNMENT;
-	uintptr_t first;
-	uintptr_t rest;
-	size_t size;
-
-	MUST(os_mallopt(OS_M_BREAK, OS_BREAK_NEVER) == 1);
-	first = (uintptr_t)filled(1000, 1);
-	filled(60000, 2);
-	os_free((void *)first);
-	rest = (uintptr_t)filled(100000, 3) + 100000 + 32;
-	memcpy(&size, (void *)(rest - 32), sizeof(size));
-	if (rest + size != first - 32) {
-		printf("the mappings are not next to each other: skipped\n");
-		return;
-	}
-	MUST_EQ((uintptr_t)filled(8, 4), rest);
-	MUST_EQ((uintptr_t)filled(size + 32, 5), rest + unit + 32);
-	MUST_EQ(os_heap_check(), 0);
-}
-END_TEST
-
 int main(void)
 {
 	Suite *suite = suite_create("foreign");
@@ -619,7 +595,6 @@ int main(void)
 	tcase_add_test(tcase, the_break_is_left_when_threads_come);
 	tcase_add_test(tcase, break_always_says_why_not);
 	tcase_add_test(tcase, break_never);
-	tcase_add_test(tcase, new_space_below_a_free_block);
 	suite_add_tcase(suite, tcase);
 	return suite_run(suite);
 }
