@@ -97,6 +97,12 @@ static ptrdiff_t thread_bin_least(size_t size)
 	return (ptrdiff_t)(THREAD_BINS_PIN / size / (bins + 1));
 }
 
+void osmem_thread_lend(ptrdiff_t bytes)
+{
+	atomic_fetch_add_explicit(&thread_bins.large, (size_t)bytes,
+				  memory_order_relaxed);
+}
+
 /*
  * All bins of large slots together hold so many bytes and no more, but for the
  * first of each thread. It asks for them in steps, and not at all while there
@@ -117,8 +123,7 @@ static bool thread_promise(struct osmem_thread *t, ptrdiff_t bytes)
 	before = atomic_load_explicit(&thread_bins.large, memory_order_relaxed);
 	if (step > 0 && before + (size_t)step > THREAD_LARGE_BYTES)
 		return false;
-	atomic_fetch_add_explicit(&thread_bins.large, (size_t)step,
-				  memory_order_relaxed);
+	osmem_thread_lend(step);
 	t->promised += step;
 	return true;
 }
@@ -149,6 +154,17 @@ static bool thread_reserve(struct osmem_thread *t, size_t size, ptrdiff_t more)
 static ptrdiff_t thread_most(const struct osmem_thread *t, unsigned int class)
 {
 	return t->end[class] - t->bin[class];
+}
+
+size_t osmem_thread_held(const struct osmem_thread *t)
+{
+	size_t bytes = 0;
+	unsigned int class;
+
+	for (class = 0; class < OSMEM_CLASSES; class++)
+		bytes += (size_t)(t->top[class] - t->bin[class]) *
+			 thread_rules[class].size;
+	return bytes;
 }
 
 /* Places for so many slots. What the bin had before is not used again. */

@@ -21,8 +21,13 @@ static void *thread_no_bin = thread_no_slot;
 static struct osmem_thread thread_none = THREAD_EMPTY;
 OSMEM_VAR_DEFINED struct osmem_thread osmem_thread_busy = THREAD_EMPTY;
 
-/* Sizes that the first page of a structure has bins for. */
-enum { THREAD_KNOWN = 16 * 1024 };
+enum {
+	/* Sizes that the first page of a structure has bins for. */
+	THREAD_KNOWN = 16 * 1024,
+	/* Threads that have ended and are kept, and bytes in all their bins. */
+	THREAD_RESTING = 8,
+	THREAD_RESTING_BYTES = 768 * 1024
+};
 
 OSMEM_VAR_DEFINED __thread struct osmem_thread *osmem_thread_self
 	OSMEM_SELF_TLS = &thread_none;
@@ -32,6 +37,10 @@ OSMEM_VAR_DEFINED __thread struct osmem_thread *osmem_thread_mine
 /* Under the core's lock, but for the atomic ones. */
 static struct {
 	struct osmem_thread *unused;
+	/* With slabs and bins; how many, and bytes in the bins. */
+	struct osmem_thread *resting;
+	unsigned int rest;
+	size_t rest_bytes;
 	pthread_key_t key;
 	bool open;
 	bool tried;
@@ -40,6 +49,103 @@ static struct {
 	/* Every structure: pushed with release, read with acquire. */
 	_Atomic(struct osmem_thread *) all;
 } threads;
+
+/* --- what threads that have ended leave --- */
+
+/* A slab of a thread that ends. */
+static void thread_abandon(struct osmem_thread *t, struct osmem_slab *s)
+{
+	osmem_thread_disown(t, s);
+	if (osmem_thread_is_spent(s))
+		osmem_thread_delete(s);
+	else
+		osmem_thread_pool_put(s);
+}
+
+static void thread_abandon_class(struct osmem_thread *t, unsigned int class)
+{
+	osmem_thread_cut(t, class, 0);
+	while (t->partial[class] != NULL)
+		thread_abandon(t, t->partial[class]);
+	osmem_thread_set_most(t, class, 0);
+	t->credit[class] = 0;
+}
+
+/* Nobody has it any more: nothing is posted to it, its slabs go to pools. */
+static void thread_dismantle(struct osmem_thread *t)
+{
+	unsigned int class;
+
+	osmem_thread_enter(t);
+	t->limit = 0;
+	for (class = 0; class < OSMEM_CLASSES; class++)
+		osmem_thread_drain(t, class, true, NULL, 0);
+	osmem_thread_collect(t);
+	for (class = 0; class < OSMEM_CLASSES; class++)
+		thread_abandon_class(t, class);
+	while (t->full != NULL)
+		thread_abandon(t, t->full);
+	osmem_thread_tell(t, 1);
+	osmem_thread_leave(t);
+	osmem_lock(&osmem_core_lock);
+	t->next_free = threads.unused;
+	threads.unused = t;
+	osmem_unlock(&osmem_core_lock);
+}
+
+/*
+ * Keeps a few that have ended as if they were asleep, until too much is idle:
+ * the next thread goes on where they have stopped.
+ */
+static bool thread_rest(struct osmem_thread *t)
+{
+	size_t bytes;
+	bool rests;
+
+	if (atomic_load_explicit(&osmem_slab_shut, memory_order_relaxed))
+		return false;
+	bytes = osmem_thread_held(t);
+	osmem_lock(&osmem_core_lock);
+	rests = threads.rest < THREAD_RESTING &&
+		threads.rest_bytes + bytes <= THREAD_RESTING_BYTES;
+	if (rests) {
+		osmem_thread_lend(-t->promised);
+		t->next_free = threads.resting;
+		threads.resting = t;
+		threads.rest++;
+		threads.rest_bytes += bytes;
+	}
+	osmem_unlock(&osmem_core_lock);
+	return rests;
+}
+
+/* Core's lock. */
+static struct osmem_thread *thread_take_resting(void)
+{
+	struct osmem_thread *t = threads.resting;
+
+	if (t == NULL)
+		return NULL;
+	osmem_thread_lend(t->promised);
+	threads.resting = t->next_free;
+	threads.rest--;
+	threads.rest_bytes -= osmem_thread_held(t);
+	return t;
+}
+
+/* No lock. */
+static void thread_end_rest(void)
+{
+	struct osmem_thread *t;
+
+	do {
+		osmem_lock(&osmem_core_lock);
+		t = thread_take_resting();
+		osmem_unlock(&osmem_core_lock);
+		if (t != NULL)
+			thread_dismantle(t);
+	} while (t != NULL);
+}
 
 /* --- giving back --- */
 
@@ -97,6 +203,7 @@ static bool thread_trim_all(bool all)
 		return false;
 	if (!all && osmem_region_purge(false) && !osmem_region_should_purge())
 		return true;
+	thread_end_rest();
 	for (; t != NULL; t = t->next)
 		bytes += thread_trim_one(t, all);
 	bytes += osmem_thread_trim_pools(all);
@@ -169,6 +276,7 @@ void osmem_thread_shut(bool shut)
 
 	atomic_fetch_add_explicit(&osmem_slab_shut, shut ? 1 : -1,
 				  memory_order_relaxed);
+	thread_end_rest();
 	for (; t != NULL; t = t->next) {
 		osmem_thread_enter(t);
 		for (class = 0; t == osmem_thread_mine && class < OSMEM_CLASSES;
@@ -214,6 +322,17 @@ void osmem_thread_make_bins(struct osmem_thread *t)
 	osmem_thread_know(t, osmem_class_of(THREAD_KNOWN));
 }
 
+/* Nobody else can reach it. */
+static void thread_set_posted(struct osmem_thread *t, struct osmem_slab *s)
+{
+	unsigned int class;
+
+	for (class = 0; class < OSMEM_CLASSES; class++)
+		atomic_store_explicit(&t->posted[class], s,
+				      memory_order_relaxed);
+}
+
+/* Core's lock. */
 static struct osmem_thread *thread_take_structure(void)
 {
 	struct osmem_thread *t = threads.unused;
@@ -221,6 +340,7 @@ static struct osmem_thread *thread_take_structure(void)
 
 	if (t != NULL) {
 		threads.unused = t->next_free;
+		thread_set_posted(t, NULL);
 		return t;
 	}
 	if (DIE(osmem_sys_map(OSMEM_THREAD_AREA, &start), "mmap",
@@ -233,16 +353,6 @@ static struct osmem_thread *thread_take_structure(void)
 	return t;
 }
 
-/* Nobody else can reach it. */
-static void thread_set_posted(struct osmem_thread *t, struct osmem_slab *s)
-{
-	unsigned int class;
-
-	for (class = 0; class < OSMEM_CLASSES; class++)
-		atomic_store_explicit(&t->posted[class], s,
-				      memory_order_relaxed);
-}
-
 /* NULL without memory, and for a thread whose destructor has run. */
 struct osmem_thread *osmem_thread_attach(void)
 {
@@ -251,7 +361,9 @@ struct osmem_thread *osmem_thread_attach(void)
 	if (likely(t != &thread_none))
 		return t;
 	osmem_lock(&osmem_core_lock);
-	t = thread_take_structure();
+	t = thread_take_resting();
+	if (t == NULL)
+		t = thread_take_structure();
 	if (t != NULL) {
 		t->base = (uintptr_t)osmem_region.base;
 		t->heads = osmem_region.heads;
@@ -259,7 +371,6 @@ struct osmem_thread *osmem_thread_attach(void)
 		t->key = osmem_slab_key;
 		t->limit = atomic_load_explicit(&osmem_region.limit,
 						memory_order_relaxed);
-		thread_set_posted(t, NULL);
 	}
 	osmem_unlock(&osmem_core_lock);
 	if (t == NULL)
@@ -274,25 +385,6 @@ struct osmem_thread *osmem_thread_attach(void)
 	return t;
 }
 
-/* A slab of a thread that ends. */
-static void thread_abandon(struct osmem_thread *t, struct osmem_slab *s)
-{
-	osmem_thread_disown(t, s);
-	if (osmem_thread_is_spent(s))
-		osmem_thread_delete(s);
-	else
-		osmem_thread_pool_put(s);
-}
-
-static void thread_abandon_class(struct osmem_thread *t, unsigned int class)
-{
-	osmem_thread_cut(t, class, 0);
-	while (t->partial[class] != NULL)
-		thread_abandon(t, t->partial[class]);
-	osmem_thread_set_most(t, class, 0);
-	t->credit[class] = 0;
-}
-
 /*
  * The destructor of the key. Others may run after it and allocate: the thread
  * gets new lists then, and its destructor runs again, as POSIX promises to try
@@ -301,25 +393,11 @@ static void thread_abandon_class(struct osmem_thread *t, unsigned int class)
 static void thread_exit(void *arg)
 {
 	struct osmem_thread *t = arg;
-	unsigned int class;
 
 	osmem_thread_begin();
 	osmem_thread_mine = &thread_none;
-	osmem_thread_enter(t);
-	t->limit = 0;
-	for (class = 0; class < OSMEM_CLASSES; class++)
-		osmem_thread_drain(t, class, true, NULL, 0);
-	osmem_thread_collect(t);
-	for (class = 0; class < OSMEM_CLASSES; class++)
-		thread_abandon_class(t, class);
-	while (t->full != NULL)
-		thread_abandon(t, t->full);
-	osmem_thread_tell(t, 1);
-	osmem_thread_leave(t);
-	osmem_lock(&osmem_core_lock);
-	t->next_free = threads.unused;
-	threads.unused = t;
-	osmem_unlock(&osmem_core_lock);
+	if (!thread_rest(t))
+		thread_dismantle(t);
 	osmem_thread_end();
 }
 
@@ -402,6 +480,8 @@ static void thread_freeze(void)
 	struct osmem_thread *t = atomic_load_explicit(&threads.all,
 						      memory_order_relaxed);
 
+	while (thread_take_resting() != NULL)
+		continue;
 	thread_freeze_slabs();
 	threads.unused = NULL;
 	atomic_store_explicit(&threads.asked, 0, memory_order_relaxed);

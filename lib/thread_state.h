@@ -65,6 +65,12 @@ OSMEM_FN struct osmem_thread *osmem_thread_attach(void);
 OSMEM_FN void osmem_thread_set_most(struct osmem_thread *t, unsigned int class,
 				    ptrdiff_t most);
 
+/* Bytes of slots in its bins. */
+OSMEM_FN size_t osmem_thread_held(const struct osmem_thread *t);
+
+/* So much more is promised to bins of large slots; no lock. */
+OSMEM_FN void osmem_thread_lend(ptrdiff_t bytes);
+
 /* The calling thread keeps the last so many slots of a bin. */
 OSMEM_FN void osmem_thread_cut(struct osmem_thread *t, unsigned int class,
 			       ptrdiff_t keep);

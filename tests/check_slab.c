@@ -325,6 +325,13 @@ static void *allocate_one(void *arg)
 	return NULL;
 }
 
+static void *allocate_and_free_one(void *arg)
+{
+	allocate_one(arg);
+	os_free(*(void **)arg);
+	return NULL;
+}
+
 static void run_thread(void *(*fn)(void *arg), void *arg)
 {
 	pthread_t thread;
@@ -332,6 +339,41 @@ static void run_thread(void *(*fn)(void *arg), void *arg)
 	MUST_EQ(pthread_create(&thread, NULL, fn, arg), 0);
 	pthread_join(thread, NULL);
 }
+
+/* The next thread goes on where one that has ended stopped. */
+START_TEST(who_begins_finds_what_was_left)
+{
+	static void *blocks[HANDED];
+	void *p;
+
+	if (!OSMEM_CONF_THREADS)
+		return;
+	run_thread(allocate_and_free_some, blocks);
+	run_thread(allocate_one, &p);
+	MUST(p == blocks[(HANDED - 1) / 3 * 3]);
+	os_free(p);
+	MUST_EQ(os_heap_check(), 0);
+}
+END_TEST
+
+/* What an ended thread left in its bins goes back when that is asked for. */
+START_TEST(what_was_left_goes_back)
+{
+	void *p;
+	int i;
+
+	if (!OSMEM_CONF_THREADS)
+		return;
+	os_malloc_trim(0);
+	for (i = 0; i < 20; i++) {
+		run_thread(allocate_and_free_one, &p);
+		MUST(osmem_slab_of(p) != NULL);
+		os_malloc_trim(0);
+		MUST(osmem_slab_of(p) == NULL);
+		MUST_EQ(os_heap_check(), 0);
+	}
+}
+END_TEST
 
 /* What others freed while a slab was nobody's is its new owner's at once. */
 START_TEST(who_adopts_a_slab_collects)
@@ -344,11 +386,13 @@ START_TEST(who_adopts_a_slab_collects)
 	if (!OSMEM_CONF_THREADS)
 		return;
 	run_thread(allocate_and_free_some, blocks);
+	os_malloc_trim(0);
 	for (i = 1; i < HANDED; i += 3)
 		os_free(blocks[i]);
 	run_thread(allocate_one, &p);
 	s = osmem_slab_of(p);
 	MUST_EQ(osmem_slab_waiting(s), 0);
+	os_malloc_trim(0);
 	MUST_EQ(osmem_slab_in_use(s), osmem_slab_used(s));
 	for (i = 2; i < HANDED; i += 3)
 		os_free(blocks[i]);
@@ -488,6 +532,8 @@ int main(void)
 	tcase_add_test(tcase, what_is_written_into_free_slots_leads_nowhere);
 	tcase_add_test(tcase, the_door_can_be_shut);
 	tcase_add_test(tcase, blocks_outlive_their_thread);
+	tcase_add_test(tcase, who_begins_finds_what_was_left);
+	tcase_add_test(tcase, what_was_left_goes_back);
 	tcase_add_test(tcase, who_adopts_a_slab_collects);
 	tcase_add_test(tcase, two_threads_that_free_a_slot_at_once);
 	tcase_add_test(tcase, a_child_has_large_bins_again);

@@ -165,6 +165,7 @@ static void plant_in_pool(void *unused)
 	struct osmem_slab *s;
 
 	run_thread(allocate);
+	os_malloc_trim(0);
 	free_every_third(NULL);
 	MUST_EQ(os_heap_check(), 0);
 	s = osmem_slab_of(blocks[1]);

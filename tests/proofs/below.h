@@ -92,6 +92,17 @@ void osmem_thread_set_most(struct osmem_thread *t, unsigned int of,
 	(void)most;
 }
 
+size_t osmem_thread_held(const struct osmem_thread *t)
+{
+	(void)t;
+	return 0;
+}
+
+void osmem_thread_lend(ptrdiff_t bytes)
+{
+	(void)bytes;
+}
+
 int osmem_sys_map(size_t size, void **start)
 {
 	(void)size;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * prove_remote.c - slots that other threads free, in all orders of three
- * threads, which free, post, drain, harvest, end, adopt from pools and use
+ * threads, which free, post, drain, harvest, rest, end, adopt from pools and use
  * structures again. It includes the files themselves; only locks and the region
  * are simpler here (below.h).
  *
@@ -221,7 +221,7 @@ static void owner_takes(void)
 
 static void owner_ends(void)
 {
-	thread_exit(&owners[0]);
+	thread_dismantle(&owners[0]);
 }
 
 /* As thread.c does when a bin and the thread's own slabs are empty. */
@@ -247,7 +247,7 @@ static void other_adopts(void)
 /* A thread that begins, with the structure of the one that has ended. */
 static void new_adopts(void)
 {
-	osmem_thread_self = &thread_none;
+	osmem_thread_self = osmem_thread_mine = &thread_none;
 	osmem_lock(&osmem_core_lock);
 	if (threads.unused == NULL)
 		threads.unused = &owners[1];
@@ -258,7 +258,30 @@ static void new_adopts(void)
 static void other_adopts_and_ends(void)
 {
 	adopt(&owners[1]);
-	thread_exit(&owners[1]);
+	thread_dismantle(&owners[1]);
+}
+
+static void owner_rests(void)
+{
+	proof_claim(thread_rest(&owners[0]));
+}
+
+static void owner_rests_and_ends(void)
+{
+	owner_rests();
+	thread_end_rest();
+}
+
+/* A thread that begins where one has stopped, if it has. */
+static void new_goes_on(void)
+{
+	struct osmem_thread *t;
+
+	osmem_lock(&osmem_core_lock);
+	t = thread_take_resting();
+	osmem_unlock(&osmem_core_lock);
+	if (t != NULL)
+		owner_drains();
 }
 
 /* --- before and after --- */
@@ -499,6 +522,12 @@ static const struct {
 	  { owner_ends, release_two, new_adopts } },
 	{ "one frees all, the owner ends, one adopts and ends", 2, 1, 0,
 	  { owner_ends, release_two, other_adopts_and_ends } },
+	{ "one frees all, the owner rests, one goes on", 2, 1, 16384,
+	  { owner_rests, release_two, new_goes_on } },
+	{ "one frees all, the owner rests, all that rests ends", 2, 1, 16384,
+	  { owner_rests, release_two, thread_end_rest } },
+	{ "two free all, the owner rests and ends", 2, 1, 0,
+	  { owner_rests_and_ends, release_first, release_second } },
 };
 
 static void prove_case(size_t i, size_t size, uint32_t told_after)
