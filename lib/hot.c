@@ -88,6 +88,15 @@ size_t osmem_hot_size(size_t size, size_t alignment)
 	return class < OSMEM_CLASSES ? osmem_class_size(class) : 0;
 }
 
+/* While the door is shut all slabs look torn. */
+size_t osmem_hot_usable_torn(const struct osmem_slab *s, const void *ptr)
+{
+	if (atomic_load_explicit(&osmem_slab_shut, memory_order_relaxed) ||
+	    !osmem_slab_is_slot(s, ptr) || osmem_slab_is_free(s, ptr))
+		return 0;
+	return s->size;
+}
+
 /* From this part of a large slot on its pages are many. */
 enum { HOT_MANY = 8 };
 

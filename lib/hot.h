@@ -61,6 +61,10 @@ static inline void *osmem_hot_aligned(size_t size, size_t alignment)
 	return osmem_hot_small(osmem_class_aligned(size, alignment));
 }
 
+/* The same where the slab may have slots that are gone. */
+OSMEM_FN size_t osmem_hot_usable_torn(const struct osmem_slab *s,
+				      const void *ptr);
+
 /* The size of a live slot, anybody's; 0 when it takes more to know. */
 static inline size_t osmem_hot_usable(const void *ptr)
 {
@@ -72,10 +76,10 @@ static inline size_t osmem_hot_usable(const void *ptr)
 	if (unlikely(offset >= t->limit))
 		return 0;
 	s = t->heads[offset >> OSMEM_UNIT_SHIFT];
-	/* Whose slab is nobody's or torn, may have slots that are gone. */
 	owner = atomic_load_explicit(&s->owner, memory_order_relaxed);
-	if (unlikely(owner == 0 || (owner & OSMEM_SLAB_TORN) != 0) ||
-	    unlikely(!osmem_slab_is_slot(s, ptr)) ||
+	if (unlikely(owner == 0 || (owner & OSMEM_SLAB_TORN) != 0))
+		return osmem_hot_usable_torn(s, ptr);
+	if (unlikely(!osmem_slab_is_slot(s, ptr)) ||
 	    unlikely(osmem_thread_is_marked(t, ptr)))
 		return 0;
 	return s->size;

@@ -39,22 +39,6 @@ enum { SLAB_FRESH = 4096 };
 
 OSMEM_VAR_DEFINED unsigned int osmem_slab_piece_shift;
 
-static size_t slab_units(size_t size)
-{
-	size_t units = 1;
-
-	/* Alone in its slab, so that others can have its memory. */
-	if (size > SLAB_SHARED)
-		return (size + OSMEM_UNIT - 1) >> OSMEM_UNIT_SHIFT;
-	/* Each slot is a piece then. */
-	while (units < SLAB_UNITS_MOST &&
-	       (units + 1) * OSMEM_UNIT / size <= OSMEM_SLAB_PIECES &&
-	       (units * OSMEM_UNIT / size < SLAB_SLOTS_LEAST ||
-		units * OSMEM_UNIT % size > units * OSMEM_UNIT / SLAB_WASTE))
-		units++;
-	return units;
-}
-
 struct osmem_slab *osmem_slab_of(const void *p)
 {
 	struct osmem_slab *s = osmem_slab_or_nobody(p);
@@ -77,25 +61,72 @@ void osmem_slab_set_owner(struct osmem_slab *s, struct osmem_thread *owner)
 
 /* --- slabs come and go --- */
 
-static void slab_measure(struct osmem_slab *s, unsigned int class, size_t units)
+static size_t slab_units(size_t size)
 {
-	size_t size = osmem_class_size(class);
+	size_t units = 1;
+
+	/* Alone in its slab, so that others can have its memory. */
+	if (size > SLAB_SHARED)
+		return (size + OSMEM_UNIT - 1) >> OSMEM_UNIT_SHIFT;
+	/* Each slot is a piece then. */
+	while (units < SLAB_UNITS_MOST &&
+	       (units + 1) * OSMEM_UNIT / size <= OSMEM_SLAB_PIECES &&
+	       (units * OSMEM_UNIT / size < SLAB_SLOTS_LEAST ||
+		units * OSMEM_UNIT % size > units * OSMEM_UNIT / SLAB_WASTE))
+		units++;
+	return units;
+}
+
+/* What all slabs of a class have in common. */
+static struct slab_shape {
+	uint64_t magic;
+	uint32_t size;
+	uint32_t most;
+	uint32_t part;
+	uint16_t units; /* 0: not computed yet */
+	bool by_slot;
+} slab_shapes[OSMEM_CLASSES];
+
+static void slab_compute_shape(struct slab_shape *shape, size_t size)
+{
+	size_t units = slab_units(size);
 	size_t slots = units * OSMEM_UNIT / size;
 
 	/* The first term is 2^64 / size, rounded down. */
-	s->magic = UINT64_MAX / size + osmem_is_power_of_two(size) + 1;
-	s->size = (uint32_t)size;
-	s->most = (uint32_t)(slots * size);
-	s->part = 1;
-	while ((size_t)s->part * SLAB_PARTS < slots)
-		s->part *= 2;
-	s->class = (uint8_t) class;
-	s->units = (uint16_t)units;
+	shape->magic = UINT64_MAX / size + osmem_is_power_of_two(size) + 1;
+	shape->size = (uint32_t)size;
+	shape->most = (uint32_t)(slots * size);
+	shape->part = 1;
+	while ((size_t)shape->part * SLAB_PARTS < slots)
+		shape->part *= 2;
 	while ((size_t)1 << osmem_slab_piece_shift < osmem_sys_page_size() ||
 	       OSMEM_UNIT >> osmem_slab_piece_shift > OSMEM_SLAB_PIECES)
 		osmem_slab_piece_shift++;
-	s->by_slot = units > 1 || size >> osmem_slab_piece_shift != 0;
-	OSMEM_ASSERT(!s->by_slot || slots <= OSMEM_SLAB_PIECES);
+	shape->by_slot = units > 1 || size >> osmem_slab_piece_shift != 0;
+	OSMEM_ASSERT(!shape->by_slot || slots <= OSMEM_SLAB_PIECES);
+	shape->units = (uint16_t)units;
+}
+
+/* Core's lock. */
+static const struct slab_shape *slab_shape(unsigned int class)
+{
+	struct slab_shape *shape = &slab_shapes[class];
+
+	if (shape->units == 0)
+		slab_compute_shape(shape, osmem_class_size(class));
+	return shape;
+}
+
+static void slab_measure(struct osmem_slab *s, unsigned int class,
+			 const struct slab_shape *shape)
+{
+	s->magic = shape->magic;
+	s->size = shape->size;
+	s->most = shape->most;
+	s->part = shape->part;
+	s->class = (uint8_t) class;
+	s->units = shape->units;
+	s->by_slot = shape->by_slot;
 }
 
 /*
@@ -137,7 +168,8 @@ static void slab_make_map(struct osmem_slab *s, size_t unit)
 struct osmem_slab *osmem_slab_new(unsigned int class,
 				  struct osmem_thread *owner)
 {
-	size_t units = slab_units(osmem_class_size(class));
+	const struct slab_shape *shape = slab_shape(class);
+	size_t units = shape->units;
 	struct osmem_slab *s;
 	size_t first;
 	size_t i;
@@ -149,9 +181,8 @@ struct osmem_slab *osmem_slab_new(unsigned int class,
 		return NULL;
 	s = osmem_slab_record(first);
 	s->start = osmem_region.base + (first << OSMEM_UNIT_SHIFT);
-	slab_measure(s, class, units);
+	slab_measure(s, class, shape);
 	s->secret = slab_new_secret(s->start);
-	s->full = false;
 	s->dirty = dirty;
 	s->idle = 0;
 	s->prev = s->next = s->posted_next = NULL;

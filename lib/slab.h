@@ -51,7 +51,7 @@ struct osmem_slab {
 	_Atomic(uint32_t) carved;
 	uint32_t size; /* of a slot */
 	uint8_t class;
-	bool full; /* stands in its owner's list of full ones */
+	uint8_t list; /* of its owner's, that it stands in */
 	uint16_t units;
 	/* Pieces without their memory. The holder writes, walkers read. */
 	_Atomic(uint32_t) gone;

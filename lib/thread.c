@@ -31,7 +31,7 @@ enum {
 	THREAD_BIN_FIRST = 1024,
 	THREAD_BIN_GROWTH = 4,
 	THREAD_BIN_MOST = 32 * 1024,
-	THREAD_BIN_TINY = 64, /* of these twice as much, of large ones 8x */
+	THREAD_BIN_TINY = 64, /* of these twice, of large ones 8 or 32 times */
 	THREAD_BIN_SLOTS = 1024,
 	/* A bin of a class that is being given up: a share of what is used. */
 	THREAD_BIN_SHARE = 16,
@@ -41,6 +41,7 @@ enum {
 	THREAD_MIDDLE = 192,
 	THREAD_PART = 4, /* of what a thread uses: a good one */
 	THREAD_LARGE = 1024,             /* slots of which a few make a page */
+	THREAD_LARGEST = 32 * 1024,
 	THREAD_LARGE_BYTES = 640 * 1024, /* of them in all bins */
 	THREAD_LARGE_OWN = 32 * 1024,    /* of them in a thread's, besides */
 	THREAD_LARGE_SHARE = 16,         /* and a share of what it uses */
@@ -70,7 +71,7 @@ void osmem_thread_make_rules(void)
 			first *= 2;
 			most *= 2;
 		} else if (size >= THREAD_LARGE) {
-			most *= 8;
+			most *= size >= THREAD_LARGEST ? 32 : 8;
 		}
 		thread_rules[class] = (struct thread_rule){
 			.size = (uint32_t)size,
@@ -253,7 +254,7 @@ static void thread_put(struct osmem_thread *t, void *const *slots, size_t count)
 		slots += n;
 		count -= n;
 		osmem_thread_account(t, s, used, idle);
-		if (s->full || osmem_slab_in_use(s) == 0)
+		if (s->list == OSMEM_THREAD_FULL || osmem_slab_in_use(s) == 0)
 			osmem_thread_settle(t, s);
 	}
 }
@@ -415,8 +416,10 @@ bool osmem_thread_release(struct osmem_slab *s, void *ptr)
 static struct osmem_slab *thread_next_slab(struct osmem_thread *t,
 					   unsigned int class)
 {
-	struct osmem_slab *s = t->partial[class];
+	struct osmem_slab *s = t->lists[class];
 
+	if (s == NULL)
+		s = osmem_thread_take_spent(t, class);
 	if (s != NULL)
 		return s;
 	s = osmem_thread_adopt(t, class);
@@ -447,9 +450,7 @@ static uint32_t thread_take(struct osmem_thread *t, struct osmem_slab *s,
 	taken = osmem_slab_take(s, end, count);
 	osmem_thread_account(t, s, used, idle);
 	if (taken == 0) {
-		osmem_thread_unlink(&t->partial[s->class], s);
-		s->full = true;
-		osmem_thread_link(&t->full, s);
+		osmem_thread_move(t, s, OSMEM_THREAD_FULL);
 	}
 	return taken;
 }

@@ -16,6 +16,13 @@
 /* Sizes up to the mapping threshold, in steps of 16 from 0. */
 enum { OSMEM_THREAD_STEPS = OSMEM_MMAP_THRESHOLD / 16 };
 
+/* Lists of slabs after those of the classes. */
+enum {
+	OSMEM_THREAD_FULL = OSMEM_CLASSES,
+	OSMEM_THREAD_SPENT,
+	OSMEM_THREAD_LISTS
+};
+
 /*
  * What the fast paths read comes first. It, and what is said of bins, are the
  * thread's own. The lock guards what comes after it and the records of the
@@ -52,8 +59,8 @@ struct osmem_thread {
 
 	struct osmem_lock lock;
 	_Atomic(uint32_t) turn; /* of taking slots. Relaxed */
-	struct osmem_slab *partial[OSMEM_CLASSES];
-	struct osmem_slab *full;
+	/* Slabs with free slots by class, without any, without used ones. */
+	struct osmem_slab *lists[OSMEM_THREAD_LISTS];
 	size_t used[OSMEM_CLASSES]; /* slots, those in bins included */
 	uint32_t peak[OSMEM_CLASSES]; /* of that, since it was given up */
 	size_t bytes;		    /* of all that is used */

@@ -62,11 +62,9 @@ static void thread_abandon(struct osmem_thread *t, struct osmem_slab *s)
 		osmem_thread_pool_put(s);
 }
 
-static void thread_abandon_class(struct osmem_thread *t, unsigned int class)
+static void thread_abandon_bin(struct osmem_thread *t, unsigned int class)
 {
 	osmem_thread_cut(t, class, 0);
-	while (t->partial[class] != NULL)
-		thread_abandon(t, t->partial[class]);
 	osmem_thread_set_most(t, class, 0);
 	t->credit[class] = 0;
 }
@@ -75,6 +73,7 @@ static void thread_abandon_class(struct osmem_thread *t, unsigned int class)
 static void thread_dismantle(struct osmem_thread *t)
 {
 	unsigned int class;
+	unsigned int list;
 
 	osmem_thread_enter(t);
 	t->limit = 0;
@@ -82,9 +81,10 @@ static void thread_dismantle(struct osmem_thread *t)
 		osmem_thread_drain(t, class, true, NULL, 0);
 	osmem_thread_collect(t);
 	for (class = 0; class < OSMEM_CLASSES; class++)
-		thread_abandon_class(t, class);
-	while (t->full != NULL)
-		thread_abandon(t, t->full);
+		thread_abandon_bin(t, class);
+	for (list = 0; list < OSMEM_THREAD_LISTS; list++)
+		while (t->lists[list] != NULL)
+			thread_abandon(t, t->lists[list]);
 	osmem_thread_tell(t, 1);
 	osmem_thread_leave(t);
 	osmem_lock(&osmem_core_lock);
@@ -149,18 +149,14 @@ static void thread_end_rest(void)
 
 /* --- giving back --- */
 
-static size_t thread_discard_spent(struct osmem_thread *t, unsigned int class)
+static size_t thread_discard_spent(struct osmem_thread *t)
 {
-	struct osmem_slab *s = t->partial[class];
-	struct osmem_slab *next;
+	struct osmem_slab *s;
 	size_t bytes = 0;
 
-	for (; s != NULL; s = next) {
-		next = s->next;
-		if (osmem_thread_is_spent(s)) {
-			bytes += osmem_slab_idle(s);
-			osmem_thread_discard(t, s);
-		}
+	while ((s = t->lists[OSMEM_THREAD_SPENT]) != NULL) {
+		bytes += osmem_slab_idle(s);
+		osmem_thread_discard(t, s);
 	}
 	return bytes;
 }
@@ -177,9 +173,9 @@ static size_t thread_trim_one(struct osmem_thread *t, bool all)
 			osmem_thread_cut(t, class, 0);
 	if (all)
 		osmem_thread_collect(t);
+	bytes += thread_discard_spent(t);
 	for (class = 0; t->idle != 0 && class < OSMEM_CLASSES; class++) {
-		bytes += thread_discard_spent(t, class);
-		torn = osmem_thread_tear(t->partial[class]);
+		torn = osmem_thread_tear(t->lists[class]);
 		t->idle -= (ptrdiff_t)torn;
 		bytes += torn;
 	}
@@ -258,13 +254,11 @@ int osmem_thread_check(void)
 static void thread_name_slabs(struct osmem_thread *t)
 {
 	struct osmem_slab *s;
-	unsigned int class;
+	unsigned int list;
 
-	for (class = 0; class < OSMEM_CLASSES; class++)
-		for (s = t->partial[class]; s != NULL; s = s->next)
+	for (list = 0; list < OSMEM_THREAD_LISTS; list++)
+		for (s = t->lists[list]; s != NULL; s = s->next)
 			osmem_slab_set_owner(s, t);
-	for (s = t->full; s != NULL; s = s->next)
-		osmem_slab_set_owner(s, t);
 }
 
 void osmem_thread_shut(bool shut)

@@ -2,7 +2,8 @@
 /*
  * thread_slabs.c - a thread's lists of slabs, and the pools.
  *
- * A thread's slabs of a class are partial, or full until a slot comes back.
+ * A thread's slabs of a class are partial, full until a slot comes back, or
+ * spent, which is at any class's disposal.
  * What a thread leaves behind when it ends goes to its class's pool, which has
  * a lock of its own, and is adopted from there. Must never touch a bin: those
  * are their thread's alone.
@@ -30,7 +31,7 @@ static struct thread_pool {
 
 /* --- a thread's lists of slabs --- */
 
-void osmem_thread_link(struct osmem_slab **list, struct osmem_slab *s)
+static void thread_link(struct osmem_slab **list, struct osmem_slab *s)
 {
 	s->prev = NULL;
 	s->next = *list;
@@ -39,7 +40,7 @@ void osmem_thread_link(struct osmem_slab **list, struct osmem_slab *s)
 	*list = s;
 }
 
-void osmem_thread_unlink(struct osmem_slab **list, struct osmem_slab *s)
+static void thread_unlink(struct osmem_slab **list, struct osmem_slab *s)
 {
 	if (s->prev != NULL)
 		s->prev->next = s->next;
@@ -57,18 +58,25 @@ static void thread_count(struct osmem_thread *t, const struct osmem_slab *s,
 	t->idle += (ptrdiff_t)idle;
 }
 
-/* The thread gets a slab of its own, among the partial ones. */
 void osmem_thread_own(struct osmem_thread *t, struct osmem_slab *s)
 {
-	osmem_thread_link(&t->partial[s->class], s);
+	s->list = s->class;
+	thread_link(&t->lists[s->list], s);
 	thread_count(t, s, osmem_slab_in_use(s), osmem_slab_idle(s));
 }
 
 void osmem_thread_disown(struct osmem_thread *t, struct osmem_slab *s)
 {
-	osmem_thread_unlink(s->full ? &t->full : &t->partial[s->class], s);
-	s->full = false;
+	thread_unlink(&t->lists[s->list], s);
 	thread_count(t, s, -(size_t)osmem_slab_in_use(s), -osmem_slab_idle(s));
+}
+
+void osmem_thread_move(struct osmem_thread *t, struct osmem_slab *s,
+		       unsigned int list)
+{
+	thread_unlink(&t->lists[s->list], s);
+	s->list = (uint8_t)list;
+	thread_link(&t->lists[list], s);
 }
 
 void osmem_thread_delete(struct osmem_slab *s)
@@ -93,18 +101,37 @@ void osmem_thread_discard(struct osmem_thread *t, struct osmem_slab *s)
 
 /*
  * Slots have come back to the slab. A burst needs it again soon when it is
- * spent: a few stay, as idle memory, until there is too much of that.
+ * spent: a few stay, as idle memory, until there is too much of that or another
+ * class needs one.
  */
 void osmem_thread_settle(struct osmem_thread *t, struct osmem_slab *s)
 {
-	if (osmem_thread_is_spent(s) &&
-	    (s->units > 1 || t->idle > THREAD_SPENT)) {
-		osmem_thread_discard(t, s);
-	} else if (s->full && osmem_slab_has_slots(s)) {
-		osmem_thread_unlink(&t->full, s);
-		s->full = false;
-		osmem_thread_link(&t->partial[s->class], s);
+	if (osmem_thread_is_spent(s)) {
+		if (s->units > 1 || t->idle > THREAD_SPENT)
+			osmem_thread_discard(t, s);
+		else
+			osmem_thread_move(t, s, OSMEM_THREAD_SPENT);
+	} else if (s->list == OSMEM_THREAD_FULL && osmem_slab_has_slots(s)) {
+		osmem_thread_move(t, s, s->class);
 	}
+}
+
+struct osmem_slab *osmem_thread_take_spent(struct osmem_thread *t,
+					   unsigned int class)
+{
+	struct osmem_slab *oldest = NULL;
+	struct osmem_slab *s;
+
+	for (s = t->lists[OSMEM_THREAD_SPENT]; s != NULL; s = s->next) {
+		if (s->class == class) {
+			osmem_thread_move(t, s, class);
+			return s;
+		}
+		oldest = s;
+	}
+	if (oldest != NULL)
+		osmem_thread_discard(t, oldest);
+	return NULL;
 }
 
 /* Slots have come or gone: used and idle were these before. */
@@ -142,12 +169,11 @@ static void thread_collect_list(struct osmem_thread *t, struct osmem_slab *s)
 
 void osmem_thread_collect(struct osmem_thread *t)
 {
-	unsigned int class;
+	unsigned int list;
 
 	osmem_thread_look(t);
-	thread_collect_list(t, t->full);
-	for (class = 0; class < OSMEM_CLASSES; class++)
-		thread_collect_list(t, t->partial[class]);
+	for (list = 0; list < OSMEM_THREAD_LISTS; list++)
+		thread_collect_list(t, t->lists[list]);
 }
 
 /* Tells the region what is idle, when it has changed by much. */
@@ -188,7 +214,7 @@ bool osmem_thread_is_forking(void)
 /* The pool's lock. */
 static void thread_pool_take(struct thread_pool *pool, struct osmem_slab *s)
 {
-	osmem_thread_unlink(&pool->first, s);
+	thread_unlink(&pool->first, s);
 	osmem_region_add_idle(-(ptrdiff_t)osmem_slab_idle(s));
 	atomic_store_explicit(&s->pooled, 0, memory_order_relaxed);
 }
@@ -226,7 +252,7 @@ void osmem_thread_pool_put(struct osmem_slab *s)
 
 	osmem_lock(&pool->lock);
 	osmem_slab_set_owner(s, NULL);
-	osmem_thread_link(&pool->first, s);
+	thread_link(&pool->first, s);
 	osmem_region_add_idle((ptrdiff_t)osmem_slab_idle(s));
 	atomic_store_explicit(&s->pooled, (uint8_t)(class + 1),
 			      memory_order_relaxed);
@@ -333,14 +359,13 @@ static int thread_check_list(const struct osmem_slab *s,
 int osmem_thread_check_one(struct osmem_thread *t)
 {
 	struct thread_sums sums = { .bytes = 0 };
-	unsigned int class;
+	unsigned int list;
 	bool odd;
-	int faults;
+	int faults = 0;
 
 	osmem_lock(&t->lock);
-	faults = thread_check_list(t->full, &sums);
-	for (class = 0; class < OSMEM_CLASSES; class++)
-		faults += thread_check_list(t->partial[class], &sums);
+	for (list = 0; list < OSMEM_THREAD_LISTS; list++)
+		faults += thread_check_list(t->lists[list], &sums);
 	odd = sums.bytes != t->bytes || sums.idle != (size_t)t->idle ||
 	      memcmp(sums.used, t->used, sizeof(sums.used)) != 0;
 	osmem_unlock(&t->lock);

@@ -75,17 +75,23 @@ OSMEM_FN void osmem_thread_lend(ptrdiff_t bytes);
 OSMEM_FN void osmem_thread_cut(struct osmem_thread *t, unsigned int class,
 			       ptrdiff_t keep);
 
-/* Lists of slabs. */
-OSMEM_FN void osmem_thread_link(struct osmem_slab **list, struct osmem_slab *s);
-OSMEM_FN void osmem_thread_unlink(struct osmem_slab **list,
-				  struct osmem_slab *s);
+/* To another list of the thread's. */
+OSMEM_FN void osmem_thread_move(struct osmem_thread *t, struct osmem_slab *s,
+				unsigned int list);
 
-/* The thread gets a slab, among the partial ones, or loses it. */
+/* The thread gets a slab, to the list of its class, or loses it. */
 OSMEM_FN void osmem_thread_own(struct osmem_thread *t, struct osmem_slab *s);
 OSMEM_FN void osmem_thread_disown(struct osmem_thread *t, struct osmem_slab *s);
 
 /* Whether no slot of the slab is in use, here or on the way. */
 OSMEM_FN bool osmem_thread_is_spent(const struct osmem_slab *s);
+
+/*
+ * A spent slab of the class, on its list again; NULL when there is none: then
+ * the oldest of the others goes back to the region, for a new one.
+ */
+OSMEM_FN struct osmem_slab *osmem_thread_take_spent(struct osmem_thread *t,
+						    unsigned int class);
 
 /* A spent slab, owned or not, goes back to the region. */
 OSMEM_FN void osmem_thread_discard(struct osmem_thread *t,

@@ -179,7 +179,7 @@ static void owner_puts(void)
 	proof_claim(osmem_slab_put(slab, &slot, 1) == 1);
 	osmem_slab_catch_up(slab);
 	osmem_thread_account(t, slab, used, idle);
-	if (slab->full || osmem_slab_in_use(slab) == 0)
+	if (slab->list == OSMEM_THREAD_FULL || osmem_slab_in_use(slab) == 0)
 		osmem_thread_settle(t, slab);
 	osmem_thread_leave(t);
 }
@@ -290,8 +290,9 @@ static void new_goes_on(void)
 static void share_owner(struct osmem_thread *t)
 {
 	interleave_share(&t->lock, sizeof(t->lock));
-	interleave_share(&t->partial[only], sizeof(t->partial[only]));
-	interleave_share(&t->full, sizeof(t->full));
+	interleave_share(&t->lists[only], sizeof(t->lists[only]));
+	interleave_share(&t->lists[OSMEM_THREAD_FULL],
+			 2 * sizeof(t->lists[only]));
 	interleave_share(&t->used[only], sizeof(t->used[only]));
 	interleave_share(&t->posted[only], sizeof(t->posted[only]));
 	interleave_share(&t->idle, sizeof(t->idle));
@@ -429,7 +430,9 @@ static void check_holder(struct osmem_slab *slab)
 
 	for (i = 0; i < THREADS; i++) {
 		struct osmem_thread *t = &owners[i];
-		int n = times(t->partial[only], slab) + times(t->full, slab);
+		int n = times(t->lists[only], slab) +
+			times(t->lists[OSMEM_THREAD_FULL], slab) +
+			times(t->lists[OSMEM_THREAD_SPENT], slab);
 
 		proof_claim(n == 0 || osmem_slab_owner(slab) == t);
 		holders += n;

@@ -60,15 +60,15 @@ static uint32_t place(size_t units)
 
 static void prove_class(unsigned int class)
 {
-	size_t units = slab_units(osmem_class_size(class));
+	const struct slab_shape *shape = slab_shape(class);
 	uint32_t slots;
 	uint32_t carved;
 	uint32_t offset;
 
 	slab.start = base;
-	slab_measure(&slab, class, units);
+	slab_measure(&slab, class, shape);
 	slots = slab.most / slab.size;
-	offset = place(units);
+	offset = place(shape->units);
 	carved = carved_slots(offset % slab.size == 0,
 			      offset / slab.size, slots);
 	slab_set_carved(&slab, carved);
