@@ -16,7 +16,7 @@
 #include <pthread.h>
 
 enum {
-	BINS_PART = 64,	       /* freed slots that wait together, at most */
+	BINS_PART = 256,      /* freed slots that wait together, at most */
 	BINS_PART_BYTES = 16384, /* and their bytes, but two slots at least */
 	BINS_FILL_BYTES = 4096,
 	/* Neighbours in time are to be near each other. */
