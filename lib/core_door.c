@@ -304,19 +304,6 @@ static OSMEM_COLD int door_realloc_nested(const char *call, void *ptr,
 	return 0;
 }
 
-/*
- * What outgrows its slot by little does so again and again: it gets a quarter
- * ahead, and is copied half as often.
- */
-static inline size_t door_ahead(size_t old, size_t size)
-{
-	const size_t least = 64;
-
-	if (old < least || size - old > old / 8)
-		return size;
-	return old + old / 4;
-}
-
 /* From a live slot to another one: the hot path of what grows. */
 static void *door_move(const char *call, void *ptr, size_t size)
 {
@@ -324,7 +311,7 @@ static void *door_move(const char *call, void *ptr, size_t size)
 	void *p = NULL;
 
 	if (likely(old != 0))
-		p = osmem_hot_small(door_ahead(old, size));
+		p = osmem_hot_small(size);
 	if (p == NULL)
 		return NULL;
 	memcpy(p, ptr, old < size ? old : size);

@@ -183,7 +183,7 @@ static void init_before_fork(void)
 
 	osmem_sys_lock_files();
 	begun = osmem_thread_begin();
-	osmem_thread_before_fork();
+	osmem_thread_before_fork(begun);
 	osmem_hard_before_fork();
 	osmem_lock_before_fork(&osmem_core_lock);
 	osmem_lock_before_fork(&osmem_sites_lock);

@@ -2,7 +2,8 @@
 /*
  * thread.c - bins: refilling, flushing, and what they may hold.
  *
- * A bin is its thread's alone. Must never be called for another's.
+ * A bin is its thread's alone. Must never be called for another's, but of who
+ * has ended.
  */
 #include "thread_state.h"
 
@@ -424,6 +425,7 @@ static struct osmem_slab *thread_next_slab(struct osmem_thread *t,
 		return s;
 	s = osmem_thread_adopt(t, class);
 	if (s == NULL) {
+		osmem_thread_give_spent(t);
 		osmem_lock(&osmem_core_lock);
 		s = osmem_slab_new(class, t);
 		osmem_unlock(&osmem_core_lock);
@@ -449,9 +451,8 @@ static uint32_t thread_take(struct osmem_thread *t, struct osmem_slab *s,
 	idle = osmem_slab_idle(s);
 	taken = osmem_slab_take(s, end, count);
 	osmem_thread_account(t, s, used, idle);
-	if (taken == 0) {
+	if (taken == 0)
 		osmem_thread_move(t, s, OSMEM_THREAD_FULL);
-	}
 	return taken;
 }
 

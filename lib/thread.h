@@ -71,6 +71,7 @@ struct osmem_thread {
 	_Atomic(struct osmem_slab *) posted[OSMEM_CLASSES];
 	struct osmem_thread *next;      /* of all that were ever made */
 	struct osmem_thread *next_free; /* among those without a thread */
+	size_t carved;			/* of its slabs, when it came to rest */
 };
 
 /* Of a thread on a slow path, to the fast paths: its bins are empty. */
@@ -297,10 +298,10 @@ OSMEM_FN bool osmem_thread_open(void);
 OSMEM_FN void osmem_thread_shut(bool shut);
 
 /*
- * Around a fork, outside the core's lock. In the child the other threads are
- * gone and their slabs nobody's.
+ * Around a fork, outside the core's lock; begun is what osmem_thread_begin
+ * said. In the child the other threads are gone and their slabs nobody's.
  */
-OSMEM_FN void osmem_thread_before_fork(void);
+OSMEM_FN void osmem_thread_before_fork(bool begun);
 OSMEM_FN void osmem_thread_after_fork(bool child);
 
 #endif

@@ -24,9 +24,10 @@ OSMEM_VAR_DEFINED struct osmem_thread osmem_thread_busy = THREAD_EMPTY;
 enum {
 	/* Sizes that the first page of a structure has bins for. */
 	THREAD_KNOWN = 16 * 1024,
-	/* Threads that have ended and are kept, and bytes in all their bins. */
+	/* Threads that have ended and rest, and bytes: in bins, and in all. */
 	THREAD_RESTING = 8,
-	THREAD_RESTING_BYTES = 768 * 1024
+	THREAD_RESTING_HELD = 768 * 1024,
+	THREAD_RESTING_CARVED = 4096 * 1024
 };
 
 OSMEM_VAR_DEFINED __thread struct osmem_thread *osmem_thread_self
@@ -37,10 +38,11 @@ OSMEM_VAR_DEFINED __thread struct osmem_thread *osmem_thread_mine
 /* Under the core's lock, but for the atomic ones. */
 static struct {
 	struct osmem_thread *unused;
-	/* With slabs and bins; how many, and bytes in the bins. */
+	/* With slabs and bins; how many, and bytes of bins and slabs. */
 	struct osmem_thread *resting;
 	unsigned int rest;
-	size_t rest_bytes;
+	size_t held;
+	size_t carved;
 	pthread_key_t key;
 	bool open;
 	bool tried;
@@ -69,13 +71,16 @@ static void thread_abandon_bin(struct osmem_thread *t, unsigned int class)
 	t->credit[class] = 0;
 }
 
-/* Nobody has it any more: nothing is posted to it, its slabs go to pools. */
+/*
+ * Nobody has it any more: nothing is posted to it, its slabs go to pools. Until
+ * it is among the unused ones it is under its lock, so a handler that forks
+ * knows it. Its lock.
+ */
 static void thread_dismantle(struct osmem_thread *t)
 {
 	unsigned int class;
 	unsigned int list;
 
-	osmem_thread_enter(t);
 	t->limit = 0;
 	for (class = 0; class < OSMEM_CLASSES; class++)
 		osmem_thread_drain(t, class, true, NULL, 0);
@@ -86,65 +91,88 @@ static void thread_dismantle(struct osmem_thread *t)
 		while (t->lists[list] != NULL)
 			thread_abandon(t, t->lists[list]);
 	osmem_thread_tell(t, 1);
-	osmem_thread_leave(t);
 	osmem_lock(&osmem_core_lock);
 	t->next_free = threads.unused;
 	threads.unused = t;
 	osmem_unlock(&osmem_core_lock);
 }
 
+/* What is carved of its slabs, or more than most. */
+static size_t thread_carved(const struct osmem_thread *t, size_t most)
+{
+	const struct osmem_slab *s;
+	size_t bytes = 0;
+	unsigned int list;
+
+	for (list = 0; list < OSMEM_THREAD_LISTS; list++)
+		for (s = t->lists[list]; s != NULL && bytes <= most;
+		     s = s->next)
+			bytes += osmem_slab_carved(s);
+	return bytes;
+}
+
 /*
- * Keeps a few that have ended as if they were asleep, until too much is idle:
- * the next thread goes on where they have stopped.
+ * Keeps a few that have ended as if they were asleep, until too much is idle or
+ * the process forks: the next thread goes on where they have stopped. Nobody
+ * else can give back what is in their bins, nor use the free slots of their
+ * slabs, so both are bounded. Its lock.
  */
 static bool thread_rest(struct osmem_thread *t)
 {
-	size_t bytes;
+	size_t held = osmem_thread_held(t);
 	bool rests;
 
-	if (atomic_load_explicit(&osmem_slab_shut, memory_order_relaxed))
-		return false;
-	bytes = osmem_thread_held(t);
+	t->carved = thread_carved(t, THREAD_RESTING_CARVED);
 	osmem_lock(&osmem_core_lock);
-	rests = threads.rest < THREAD_RESTING &&
-		threads.rest_bytes + bytes <= THREAD_RESTING_BYTES;
+	rests = !atomic_load_explicit(&osmem_slab_shut, memory_order_relaxed) &&
+		threads.rest < THREAD_RESTING &&
+		threads.held + held <= THREAD_RESTING_HELD &&
+		threads.carved + t->carved <= THREAD_RESTING_CARVED;
 	if (rests) {
 		osmem_thread_lend(-t->promised);
 		t->next_free = threads.resting;
 		threads.resting = t;
 		threads.rest++;
-		threads.rest_bytes += bytes;
+		threads.held += held;
+		threads.carved += t->carved;
 	}
 	osmem_unlock(&osmem_core_lock);
 	return rests;
 }
 
-/* Core's lock. */
-static struct osmem_thread *thread_take_resting(void)
+/* One that rests; if locked, one whose lock is to be had. Core's lock. */
+static struct osmem_thread *thread_take_resting(bool locked)
 {
-	struct osmem_thread *t = threads.resting;
+	struct osmem_thread **at = &threads.resting;
+	struct osmem_thread *t;
 
+	while ((t = *at) != NULL && locked && !osmem_lock_try(&t->lock))
+		at = &t->next_free;
 	if (t == NULL)
 		return NULL;
+	*at = t->next_free;
 	osmem_thread_lend(t->promised);
-	threads.resting = t->next_free;
 	threads.rest--;
-	threads.rest_bytes -= osmem_thread_held(t);
+	threads.held -= osmem_thread_held(t);
+	threads.carved -= t->carved;
 	return t;
 }
 
-/* No lock. */
+/* Those whose lock somebody has are left to rest. No lock. */
 static void thread_end_rest(void)
 {
 	struct osmem_thread *t;
+	int i;
 
-	do {
+	for (i = 0; i < THREAD_RESTING; i++) {
 		osmem_lock(&osmem_core_lock);
-		t = thread_take_resting();
+		t = thread_take_resting(true);
 		osmem_unlock(&osmem_core_lock);
-		if (t != NULL)
-			thread_dismantle(t);
-	} while (t != NULL);
+		if (t == NULL)
+			return;
+		thread_dismantle(t);
+		osmem_thread_leave(t);
+	}
 }
 
 /* --- giving back --- */
@@ -351,11 +379,14 @@ static struct osmem_thread *thread_take_structure(void)
 struct osmem_thread *osmem_thread_attach(void)
 {
 	struct osmem_thread *t = osmem_thread_mine;
+	bool forking;
 
 	if (likely(t != &thread_none))
 		return t;
+	forking = osmem_thread_is_forking();
 	osmem_lock(&osmem_core_lock);
-	t = thread_take_resting();
+	/* Whoever has its lock may be waiting for ours. */
+	t = forking ? NULL : thread_take_resting(false);
 	if (t == NULL)
 		t = thread_take_structure();
 	if (t != NULL) {
@@ -369,7 +400,7 @@ struct osmem_thread *osmem_thread_attach(void)
 	osmem_unlock(&osmem_core_lock);
 	if (t == NULL)
 		return NULL;
-	if (osmem_thread_is_forking())
+	if (forking)
 		osmem_lock_before_fork(&t->lock);
 	osmem_thread_mine = t;
 	/* May allocate, and finds the lists in place, and open. */
@@ -389,9 +420,11 @@ static void thread_exit(void *arg)
 	struct osmem_thread *t = arg;
 
 	osmem_thread_begin();
+	osmem_thread_enter(t);
 	osmem_thread_mine = &thread_none;
 	if (!thread_rest(t))
 		thread_dismantle(t);
+	osmem_thread_leave(t);
 	osmem_thread_end();
 }
 
@@ -408,9 +441,14 @@ bool osmem_thread_open(void)
 
 /* --- fork --- */
 
-/* One may fork in a signal handler, or before it has allocated. */
-void osmem_thread_before_fork(void)
+/*
+ * One may fork in a signal handler, or before it has allocated. What rests
+ * would be lost to the child, as what other threads have is.
+ */
+void osmem_thread_before_fork(bool begun)
 {
+	if (begun && !osmem_thread_is_forking())
+		thread_end_rest();
 	if (osmem_thread_mine != &thread_none)
 		osmem_lock_before_fork(&osmem_thread_mine->lock);
 	osmem_thread_pools_before_fork();
@@ -474,7 +512,7 @@ static void thread_freeze(void)
 	struct osmem_thread *t = atomic_load_explicit(&threads.all,
 						      memory_order_relaxed);
 
-	while (thread_take_resting() != NULL)
+	while (thread_take_resting(false) != NULL)
 		continue;
 	thread_freeze_slabs();
 	threads.unused = NULL;

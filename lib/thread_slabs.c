@@ -119,19 +119,24 @@ void osmem_thread_settle(struct osmem_thread *t, struct osmem_slab *s)
 struct osmem_slab *osmem_thread_take_spent(struct osmem_thread *t,
 					   unsigned int class)
 {
-	struct osmem_slab *oldest = NULL;
-	struct osmem_slab *s;
+	struct osmem_slab *s = t->lists[OSMEM_THREAD_SPENT];
 
-	for (s = t->lists[OSMEM_THREAD_SPENT]; s != NULL; s = s->next) {
-		if (s->class == class) {
-			osmem_thread_move(t, s, class);
-			return s;
-		}
-		oldest = s;
-	}
-	if (oldest != NULL)
-		osmem_thread_discard(t, oldest);
-	return NULL;
+	while (s != NULL && s->class != class)
+		s = s->next;
+	if (s != NULL)
+		osmem_thread_move(t, s, class);
+	return s;
+}
+
+void osmem_thread_give_spent(struct osmem_thread *t)
+{
+	struct osmem_slab *s = t->lists[OSMEM_THREAD_SPENT];
+
+	if (s == NULL)
+		return;
+	while (s->next != NULL)
+		s = s->next;
+	osmem_thread_discard(t, s);
 }
 
 /* Slots have come or gone: used and idle were these before. */

@@ -65,13 +65,13 @@ OSMEM_FN struct osmem_thread *osmem_thread_attach(void);
 OSMEM_FN void osmem_thread_set_most(struct osmem_thread *t, unsigned int class,
 				    ptrdiff_t most);
 
-/* Bytes of slots in its bins. */
+/* Bytes of slots in its bins. No lock: of who has ended, or rests. */
 OSMEM_FN size_t osmem_thread_held(const struct osmem_thread *t);
 
 /* So much more is promised to bins of large slots; no lock. */
 OSMEM_FN void osmem_thread_lend(ptrdiff_t bytes);
 
-/* The calling thread keeps the last so many slots of a bin. */
+/* Keeps the last so many slots of a bin: one's own, or of who has ended. */
 OSMEM_FN void osmem_thread_cut(struct osmem_thread *t, unsigned int class,
 			       ptrdiff_t keep);
 
@@ -86,12 +86,12 @@ OSMEM_FN void osmem_thread_disown(struct osmem_thread *t, struct osmem_slab *s);
 /* Whether no slot of the slab is in use, here or on the way. */
 OSMEM_FN bool osmem_thread_is_spent(const struct osmem_slab *s);
 
-/*
- * A spent slab of the class, on its list again; NULL when there is none: then
- * the oldest of the others goes back to the region, for a new one.
- */
+/* A spent slab of the class, on its list again; NULL when there is none. */
 OSMEM_FN struct osmem_slab *osmem_thread_take_spent(struct osmem_thread *t,
 						    unsigned int class);
+
+/* The one that was spent first goes back to the region, for a new one. */
+OSMEM_FN void osmem_thread_give_spent(struct osmem_thread *t);
 
 /* A spent slab, owned or not, goes back to the region. */
 OSMEM_FN void osmem_thread_discard(struct osmem_thread *t,

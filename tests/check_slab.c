@@ -295,21 +295,6 @@ START_TEST(a_spent_slab_serves_any_class)
 }
 END_TEST
 
-/* It does so again and again, most of the time. */
-START_TEST(what_outgrows_its_slot_by_little_gets_more)
-{
-	char *p = os_malloc(1024);
-
-	memset(p, 'a', 1024);
-	p = os_realloc(p, 1030);
-	MUST(os_malloc_usable_size(p) >= 1280);
-	p = os_realloc(p, 3000);
-	MUST(os_malloc_usable_size(p) < 3000 * 5 / 4);
-	MUST(memchr(p, 'a', 1) == p && p[1023] == 'a');
-	os_free(p);
-}
-END_TEST
-
 enum { HANDED = 3000 };
 
 static void *allocate_some(void *arg)
@@ -577,7 +562,6 @@ int main(void)
 	tcase_add_test(tcase, what_is_written_into_free_slots_leads_nowhere);
 	tcase_add_test(tcase, the_door_can_be_shut);
 	tcase_add_test(tcase, a_spent_slab_serves_any_class);
-	tcase_add_test(tcase, what_outgrows_its_slot_by_little_gets_more);
 	tcase_add_test(tcase, blocks_outlive_their_thread);
 	tcase_add_test(tcase, who_begins_finds_what_was_left);
 	tcase_add_test(tcase, what_was_left_goes_back);

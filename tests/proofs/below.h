@@ -24,6 +24,11 @@ static inline void osmem_lock(struct osmem_lock *lock)
 	interleave_lock(&lock->word);
 }
 
+static inline bool osmem_lock_try(struct osmem_lock *lock)
+{
+	return interleave_try(&lock->word);
+}
+
 static inline void osmem_unlock(struct osmem_lock *lock)
 {
 	interleave_unlock(&lock->word);

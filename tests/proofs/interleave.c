@@ -185,6 +185,18 @@ void interleave_lock(int *word)
 	*word = 1;
 }
 
+bool interleave_try(int *word)
+{
+	if (running >= 0)
+		change(NULL);
+	if (*word != 0)
+		return false;
+	if (running >= 0)
+		hand_on(place_bit(word), (uint64_t)1 << running, true);
+	*word = 1;
+	return true;
+}
+
 void interleave_unlock(int *word)
 {
 	if (running >= 0)

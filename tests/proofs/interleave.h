@@ -30,8 +30,9 @@ unsigned long interleave_run(const struct interleave *what);
 /* Memory that threads share, all of it, before they run; NULL forgets it. */
 void interleave_share(void *start, size_t size);
 
-/* For locks. lock waits until *word is 0, and sets it. */
+/* For locks. lock waits until *word is 0, try does not, and sets it. */
 void interleave_lock(int *word);
+bool interleave_try(int *word);
 void interleave_unlock(int *word);
 
 /* The number of the thread that runs, from 0. */

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * prove_remote.c - slots that other threads free, in all orders of three
- * threads, which free, post, drain, harvest, rest, end, adopt from pools and use
- * structures again. It includes the files themselves; only locks and the region
- * are simpler here (below.h).
+ * threads, which free, post, drain, harvest, rest, end, adopt from pools and
+ * use structures again. It includes the files themselves; only locks and the
+ * region are simpler here (below.h).
  *
  * In the end each slot that was freed is in one list, the others in none, the
  * counts are right, the slab has one holder and is on its stack just when its
@@ -219,9 +219,16 @@ static void owner_takes(void)
 	osmem_thread_leave(&owners[0]);
 }
 
+static void end(struct osmem_thread *t)
+{
+	osmem_thread_enter(t);
+	thread_dismantle(t);
+	osmem_thread_leave(t);
+}
+
 static void owner_ends(void)
 {
-	thread_dismantle(&owners[0]);
+	end(&owners[0]);
 }
 
 /* As thread.c does when a bin and the thread's own slabs are empty. */
@@ -258,12 +265,14 @@ static void new_adopts(void)
 static void other_adopts_and_ends(void)
 {
 	adopt(&owners[1]);
-	thread_dismantle(&owners[1]);
+	end(&owners[1]);
 }
 
 static void owner_rests(void)
 {
+	osmem_thread_enter(&owners[0]);
 	proof_claim(thread_rest(&owners[0]));
+	osmem_thread_leave(&owners[0]);
 }
 
 static void owner_rests_and_ends(void)
@@ -278,7 +287,7 @@ static void new_goes_on(void)
 	struct osmem_thread *t;
 
 	osmem_lock(&osmem_core_lock);
-	t = thread_take_resting();
+	t = thread_take_resting(false);
 	osmem_unlock(&osmem_core_lock);
 	if (t != NULL)
 		owner_drains();
