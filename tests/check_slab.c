@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * check_slab.c - mode fast: slots, misuse of slots, threads that leave.
+ * check_slab.c - mode fast: slots, and misuse of slots.
  *
  * White box: links the core library. The test process chooses the mode before
  * its first allocation, and Check runs each test in a fork of it.
@@ -295,162 +295,6 @@ START_TEST(a_spent_slab_serves_any_class)
 }
 END_TEST
 
-enum { HANDED = 3000 };
-
-static void *allocate_some(void *arg)
-{
-	void **blocks = arg;
-	size_t i;
-
-	for (i = 0; i < HANDED; i++) {
-		blocks[i] = os_malloc(i % 500 + 1);
-		memset(blocks[i], (int)(i % 251), i % 500 + 1);
-	}
-	return NULL;
-}
-
-/* Frees by others, with the owner alive, gone, and replaced by another. */
-START_TEST(blocks_outlive_their_thread)
-{
-	static void *blocks[HANDED];
-	int round;
-	size_t i;
-
-	if (!OSMEM_CONF_THREADS)
-		return;
-	for (round = 0; round < 20; round++) {
-		pthread_t thread;
-
-		MUST_EQ(pthread_create(&thread, NULL, allocate_some, blocks),
-			0);
-		pthread_join(thread, NULL);
-		for (i = 0; i < HANDED; i++) {
-			unsigned char *p = blocks[i];
-
-			MUST_EQ(p[i % 500], i % 251);
-			os_free(p);
-		}
-	}
-	MUST_EQ(os_heap_check(), 0);
-}
-END_TEST
-
-static void *allocate_and_free_some(void *arg)
-{
-	void **blocks = arg;
-	size_t i;
-
-	for (i = 0; i < HANDED; i++)
-		blocks[i] = os_malloc(100);
-	for (i = 0; i < HANDED; i += 3)
-		os_free(blocks[i]);
-	return NULL;
-}
-
-static void *allocate_one(void *arg)
-{
-	void **block = arg;
-
-	*block = os_malloc(100);
-	return NULL;
-}
-
-static void *allocate_and_free_one(void *arg)
-{
-	allocate_one(arg);
-	os_free(*(void **)arg);
-	return NULL;
-}
-
-static void run_thread(void *(*fn)(void *arg), void *arg)
-{
-	pthread_t thread;
-
-	MUST_EQ(pthread_create(&thread, NULL, fn, arg), 0);
-	pthread_join(thread, NULL);
-}
-
-/* The next thread goes on where one that has ended stopped. */
-START_TEST(who_begins_finds_what_was_left)
-{
-	static void *blocks[HANDED];
-	void *p;
-
-	if (!OSMEM_CONF_THREADS)
-		return;
-	run_thread(allocate_and_free_some, blocks);
-	run_thread(allocate_one, &p);
-	MUST(p == blocks[(HANDED - 1) / 3 * 3]);
-	os_free(p);
-	MUST_EQ(os_heap_check(), 0);
-}
-END_TEST
-
-/* What an ended thread left in its bins goes back when that is asked for. */
-START_TEST(what_was_left_goes_back)
-{
-	void *p;
-	int i;
-
-	if (!OSMEM_CONF_THREADS)
-		return;
-	os_malloc_trim(0);
-	for (i = 0; i < 20; i++) {
-		run_thread(allocate_and_free_one, &p);
-		MUST(osmem_slab_of(p) != NULL);
-		os_malloc_trim(0);
-		MUST(osmem_slab_of(p) == NULL);
-		MUST_EQ(os_heap_check(), 0);
-	}
-}
-END_TEST
-
-/* What others freed while a slab was nobody's is its new owner's at once. */
-START_TEST(who_adopts_a_slab_collects)
-{
-	static void *blocks[HANDED];
-	struct osmem_slab *s;
-	void *p;
-	size_t i;
-
-	if (!OSMEM_CONF_THREADS)
-		return;
-	run_thread(allocate_and_free_some, blocks);
-	os_malloc_trim(0);
-	for (i = 1; i < HANDED; i += 3)
-		os_free(blocks[i]);
-	run_thread(allocate_one, &p);
-	s = osmem_slab_of(p);
-	MUST_EQ(osmem_slab_waiting(s), 0);
-	os_malloc_trim(0);
-	MUST_EQ(osmem_slab_in_use(s), osmem_slab_used(s));
-	for (i = 2; i < HANDED; i += 3)
-		os_free(blocks[i]);
-	os_free(p);
-	MUST_EQ(os_heap_check(), 0);
-}
-END_TEST
-
-/* Both threads had found it live before either freed it. */
-START_TEST(two_threads_that_free_a_slot_at_once)
-{
-	static void *blocks[HANDED];
-	struct osmem_slab *s;
-	uint32_t index;
-
-	if (!OSMEM_CONF_THREADS)
-		return;
-	run_thread(allocate_some, blocks);
-	s = osmem_slab_of(blocks[7]);
-	MUST(osmem_slab_find(s, blocks[7], &index));
-	MUST((osmem_slab_free_remote(s, blocks[7], index) &
-	      OSMEM_SLAB_REPORT) == 0);
-	MUST_EQ(osmem_slab_free_remote(s, blocks[7], index),
-		OSMEM_SLAB_REPORT);
-	MUST_EQ(osmem_slab_waiting(s), 1);
-}
-END_TEST
-
 /* None of the last size is for nothing. */
 enum {
 	LARGE_THREADS = 4,
@@ -562,11 +406,6 @@ int main(void)
 	tcase_add_test(tcase, what_is_written_into_free_slots_leads_nowhere);
 	tcase_add_test(tcase, the_door_can_be_shut);
 	tcase_add_test(tcase, a_spent_slab_serves_any_class);
-	tcase_add_test(tcase, blocks_outlive_their_thread);
-	tcase_add_test(tcase, who_begins_finds_what_was_left);
-	tcase_add_test(tcase, what_was_left_goes_back);
-	tcase_add_test(tcase, who_adopts_a_slab_collects);
-	tcase_add_test(tcase, two_threads_that_free_a_slot_at_once);
 	tcase_add_test(tcase, a_child_has_large_bins_again);
 	tcase_add_test(tcase, walk_and_statistics_see_slots);
 	suite_add_tcase(suite, tcase);

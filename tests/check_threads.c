@@ -424,6 +424,72 @@ START_TEST(fork_from_a_threaded_program)
 }
 END_TEST
 
+enum { LEFT = 4000 };
+
+static void *left[LEFT];
+
+static void *leave_blocks(void *unused)
+{
+	size_t i;
+
+	(void)unused;
+	for (i = 0; i < LEFT; i++)
+		left[i] = os_malloc(64 + i % 40 * 100);
+	return NULL;
+}
+
+static void *follow_threads(void *unused)
+{
+	pthread_t thread;
+	size_t i;
+
+	(void)unused;
+	while (working) {
+		start(&thread, leave_blocks, NULL);
+		pthread_join(thread, NULL);
+		for (i = 0; i < LEFT; i++)
+			os_free(left[i]);
+	}
+	return NULL;
+}
+
+static void *fork_first(void *unused)
+{
+	int status;
+	pid_t pid = fork();
+
+	(void)unused;
+	MUST(pid >= 0);
+	if (pid == 0)
+		_exit(0);
+	MUST(waitpid(pid, &status, 0) == pid);
+	MUST_EQ(status, 0);
+	return NULL;
+}
+
+/*
+ * The first that such a thread allocates, a handler does for it, while others
+ * look after what ended threads have left.
+ */
+START_TEST(fork_from_threads_that_begin)
+{
+	size_t forks = operations(FORKS);
+	pthread_t follower;
+	pthread_t thread;
+	size_t i;
+
+	working = true;
+	start(&follower, follow_threads, NULL);
+	for (i = 0; i < 4 * forks; i++) {
+		start(&thread, fork_first, NULL);
+		pthread_join(thread, NULL);
+	}
+	working = false;
+	pthread_join(follower, NULL);
+	MUST_EQ(os_heap_check(), 0);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("threads");
@@ -438,6 +504,7 @@ int main(void)
 	tcase_add_test(tcase, threads_that_only_free);
 	tcase_add_test(tcase, threads_leave_blocks_behind);
 	tcase_add_test(tcase, fork_from_a_threaded_program);
+	tcase_add_test(tcase, fork_from_threads_that_begin);
 	suite_add_tcase(suite, tcase);
 	return suite_run(suite);
 }

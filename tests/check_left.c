@@ -1,0 +1,259 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * check_left.c - mode fast: what threads leave that have ended, for others.
+ *
+ * White box, as check_slab.c.
+ */
+#include "must.h"
+#include "suite.h"
+
+#include "slab_remote.h"
+#include "thread.h"
+
+#include "child.h"
+
+#include <check.h>
+#include <osmem.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+
+static size_t slab_bytes(void)
+{
+	struct os_stats stats = { .struct_size = sizeof(stats) };
+
+	MUST_EQ(os_stats(&stats), 0);
+	return stats.slab_bytes;
+}
+
+enum { HANDED = 3000 };
+
+static void *allocate_some(void *arg)
+{
+	void **blocks = arg;
+	size_t i;
+
+	for (i = 0; i < HANDED; i++) {
+		blocks[i] = os_malloc(i % 500 + 1);
+		memset(blocks[i], (int)(i % 251), i % 500 + 1);
+	}
+	return NULL;
+}
+
+/* Frees by others, with the owner alive, gone, and replaced by another. */
+START_TEST(blocks_outlive_their_thread)
+{
+	static void *blocks[HANDED];
+	int round;
+	size_t i;
+
+	for (round = 0; round < 20; round++) {
+		pthread_t thread;
+
+		MUST_EQ(pthread_create(&thread, NULL, allocate_some, blocks),
+			0);
+		pthread_join(thread, NULL);
+		for (i = 0; i < HANDED; i++) {
+			unsigned char *p = blocks[i];
+
+			MUST_EQ(p[i % 500], i % 251);
+			os_free(p);
+		}
+	}
+	MUST_EQ(os_heap_check(), 0);
+}
+END_TEST
+
+static void *allocate_and_free_some(void *arg)
+{
+	void **blocks = arg;
+	size_t i;
+
+	for (i = 0; i < HANDED; i++)
+		blocks[i] = os_malloc(100);
+	for (i = 0; i < HANDED; i += 3)
+		os_free(blocks[i]);
+	return NULL;
+}
+
+static void *allocate_one(void *arg)
+{
+	void **block = arg;
+
+	*block = os_malloc(100);
+	return NULL;
+}
+
+static void *allocate_and_free_one(void *arg)
+{
+	allocate_one(arg);
+	os_free(*(void **)arg);
+	return NULL;
+}
+
+static void run_thread(void *(*fn)(void *arg), void *arg)
+{
+	pthread_t thread;
+
+	MUST_EQ(pthread_create(&thread, NULL, fn, arg), 0);
+	pthread_join(thread, NULL);
+}
+
+/* The next thread goes on where one that has ended stopped. */
+START_TEST(who_begins_finds_what_was_left)
+{
+	static void *blocks[HANDED];
+	void *p;
+
+	run_thread(allocate_and_free_some, blocks);
+	run_thread(allocate_one, &p);
+	MUST(p == blocks[(HANDED - 1) / 3 * 3]);
+	os_free(p);
+	MUST_EQ(os_heap_check(), 0);
+}
+END_TEST
+
+/* What an ended thread left in its bins goes back when that is asked for. */
+START_TEST(what_was_left_goes_back)
+{
+	void *p;
+	int i;
+
+	os_malloc_trim(0);
+	for (i = 0; i < 20; i++) {
+		run_thread(allocate_and_free_one, &p);
+		MUST(osmem_slab_of(p) != NULL);
+		os_malloc_trim(0);
+		MUST(osmem_slab_of(p) == NULL);
+		MUST_EQ(os_heap_check(), 0);
+	}
+}
+END_TEST
+
+enum { MANY = 80000 };
+
+static void *leave_holes(void *arg)
+{
+	void **blocks = arg;
+	size_t i;
+
+	for (i = 0; i < MANY; i++)
+		blocks[i] = os_malloc(100);
+	for (i = 0; i < MANY; i++)
+		if (i % 16 != 0) {
+			os_free(blocks[i]);
+			blocks[i] = NULL;
+		}
+	return NULL;
+}
+
+/* Between blocks that ended threads have left there is room for the living. */
+START_TEST(holes_that_are_left_are_used)
+{
+	static void *blocks[2 * MANY];
+	size_t bytes;
+	size_t i;
+
+	os_malloc_trim(0);
+	run_thread(leave_holes, blocks);
+	bytes = slab_bytes();
+	for (i = MANY; i < 2 * MANY - MANY / 16; i++)
+		blocks[i] = os_malloc(100);
+	MUST(slab_bytes() <= bytes + bytes / 8);
+	for (i = 0; i < 2 * MANY; i++)
+		os_free(blocks[i]);
+	MUST_EQ(os_heap_check(), 0);
+}
+END_TEST
+
+static void free_all(void *blocks)
+{
+	size_t i;
+
+	for (i = 0; i < HANDED; i++)
+		os_free(((void **)blocks)[i]);
+	os_malloc_trim(0);
+	MUST(slab_bytes() <= 512 * 1024);
+}
+
+/* A child gives back what threads have left that had ended before. */
+START_TEST(a_child_has_what_was_left)
+{
+	static void *blocks[HANDED];
+	struct child child;
+
+	run_thread(allocate_some, blocks);
+	MUST(slab_bytes() > 700 * 1024);
+	child_run(&child, free_all, blocks);
+	if (!child_succeeded(&child))
+		child_show(&child);
+	MUST(child_succeeded(&child));
+	free_all(blocks);
+}
+END_TEST
+
+/* What others freed while a slab was nobody's is its new owner's at once. */
+START_TEST(who_adopts_a_slab_collects)
+{
+	static void *blocks[HANDED];
+	struct osmem_slab *s;
+	void *p;
+	size_t i;
+
+	run_thread(allocate_and_free_some, blocks);
+	os_malloc_trim(0);
+	for (i = 1; i < HANDED; i += 3)
+		os_free(blocks[i]);
+	run_thread(allocate_one, &p);
+	s = osmem_slab_of(p);
+	MUST_EQ(osmem_slab_waiting(s), 0);
+	os_malloc_trim(0);
+	MUST_EQ(osmem_slab_in_use(s), osmem_slab_used(s));
+	for (i = 2; i < HANDED; i += 3)
+		os_free(blocks[i]);
+	os_free(p);
+	MUST_EQ(os_heap_check(), 0);
+}
+END_TEST
+
+/* Both threads had found it live before either freed it. */
+START_TEST(two_threads_that_free_a_slot_at_once)
+{
+	static void *blocks[HANDED];
+	struct osmem_slab *s;
+	uint32_t index;
+
+	if (!OSMEM_CONF_THREADS)
+		return;
+	run_thread(allocate_some, blocks);
+	s = osmem_slab_of(blocks[7]);
+	MUST(osmem_slab_find(s, blocks[7], &index));
+	MUST((osmem_slab_free_remote(s, blocks[7], index) &
+	      OSMEM_SLAB_REPORT) == 0);
+	MUST_EQ(osmem_slab_free_remote(s, blocks[7], index),
+		OSMEM_SLAB_REPORT);
+	MUST_EQ(osmem_slab_waiting(s), 1);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("left");
+	TCase *tcase = tcase_create("left");
+
+	if (!OSMEM_CONF_THREADS) {
+		puts("left: the library is configured without threads");
+		return 77;
+	}
+	MUST_EQ(os_mallopt(OS_M_MODE, OS_MODE_FAST), 1);
+	tcase_set_timeout(tcase, 120);
+	tcase_add_test(tcase, blocks_outlive_their_thread);
+	tcase_add_test(tcase, who_begins_finds_what_was_left);
+	tcase_add_test(tcase, what_was_left_goes_back);
+	tcase_add_test(tcase, holes_that_are_left_are_used);
+	tcase_add_test(tcase, a_child_has_what_was_left);
+	tcase_add_test(tcase, who_adopts_a_slab_collects);
+	tcase_add_test(tcase, two_threads_that_free_a_slot_at_once);
+	suite_add_tcase(suite, tcase);
+	return suite_run(suite);
+}
