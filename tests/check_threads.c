@@ -424,7 +424,7 @@ START_TEST(fork_from_a_threaded_program)
 }
 END_TEST
 
-enum { LEFT = 4000 };
+enum { LEFT = 250 };
 
 static void *left[LEFT];
 
@@ -434,7 +434,7 @@ static void *leave_blocks(void *unused)
 
 	(void)unused;
 	for (i = 0; i < LEFT; i++)
-		left[i] = os_malloc(64 + i % 40 * 100);
+		left[i] = os_malloc(9000 + i % 40 * 100);
 	return NULL;
 }
 
