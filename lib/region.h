@@ -17,7 +17,7 @@
 #define OSMEM_UNIT ((size_t)1 << OSMEM_UNIT_SHIFT)
 
 /* The bytes of a unit's record, and of its map: a bit for each 16. */
-enum { OSMEM_RECORD = 192, OSMEM_MAP = (1 << OSMEM_UNIT_SHIFT) / 16 / 8 };
+enum { OSMEM_RECORD = 256, OSMEM_MAP = (1 << OSMEM_UNIT_SHIFT) / 16 / 8 };
 
 /*
  * base and the tables are set once, before limit becomes other than 0.

@@ -30,7 +30,7 @@
 
 struct osmem_thread;
 
-enum { OSMEM_SLAB_PIECES = 16, OSMEM_SLAB_FEW = 2 };
+enum { OSMEM_SLAB_PIECES = 16, OSMEM_SLAB_FEW = 10 };
 
 struct osmem_slab {
 	/*

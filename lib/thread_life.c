@@ -331,10 +331,13 @@ void osmem_thread_know(struct osmem_thread *t, unsigned int last)
 	size_t step = t->sizes / 16;
 	unsigned int class = step == 0 ? 0 : osmem_class_of(t->sizes) + 1;
 
-	for (; class <= last && class < NUM_CLASSES; class++)
-		while (step < osmem_class_size(class) / 16)
+	for (; class <= last && class < NUM_CLASSES; class++) {
+		size_t end = osmem_class_size(class) / 16;
+
+		while (step < end)
 			t->tops[step++] = (uint16_t)(
 				first + class * sizeof(t->top[0]));
+	}
 	t->sizes = step * 16;
 }
 
