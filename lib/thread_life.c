@@ -2,7 +2,8 @@
 /*
  * thread_life.c - threads that begin, end and fork; what is done for all.
  *
- * Locks are taken in the order thread, pool, core, and never two of a kind.
+ * Locks are taken in the order thread, pool, core, and never two of a kind;
+ * what does not wait for one (osmem_lock_try) may have the core's already.
  * Structures of threads are used again and never unmapped, so a stale owner
  * can be read, and locked.
  */

@@ -8,6 +8,7 @@
 #include <config.h>
 
 #include "must.h"
+#include "stats_now.h"
 #include "suite.h"
 
 #include "class.h"
@@ -42,14 +43,6 @@ enum {
 };
 
 static void *volatile hidden;
-
-static struct os_stats stats_now(void)
-{
-	struct os_stats stats = { .struct_size = sizeof(stats) };
-
-	MUST_EQ(os_stats(&stats), 0);
-	return stats;
-}
 
 static bool is_slot(const void *p)
 {

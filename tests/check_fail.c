@@ -9,6 +9,7 @@
 
 #include "child.h"
 #include "must.h"
+#include "stats_now.h"
 #include "suite.h"
 #include "workload.h"
 
@@ -27,14 +28,6 @@ static void *kept[5000];
 static void set(const char *rule)
 {
 	MUST(os_set_fault(rule) == 0);
-}
-
-static struct os_stats stats_now(void)
-{
-	struct os_stats stats = {.struct_size = sizeof(stats)};
-
-	MUST(os_stats(&stats) == 0);
-	return stats;
 }
 
 /* The mode, and full lists of free slots where there are any. */

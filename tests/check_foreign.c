@@ -12,6 +12,7 @@
 #include "child.h"
 #include "faults.h"
 #include "must.h"
+#include "stats_now.h"
 #include "suite.h"
 #include "workload.h"
 
@@ -23,14 +24,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-
-static struct os_stats stats_now(void)
-{
-	struct os_stats stats = {.struct_size = sizeof(stats)};
-
-	MUST(os_stats(&stats) == 0);
-	return stats;
-}
 
 static char *move_break(intptr_t by)
 {

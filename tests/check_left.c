@@ -5,6 +5,7 @@
  * White box, as check_slab.c.
  */
 #include "must.h"
+#include "stats_now.h"
 #include "suite.h"
 
 #include "slab_remote.h"
@@ -18,12 +19,12 @@
 #include <stdio.h>
 #include <string.h>
 
-static size_t slab_bytes(void)
+static void run_thread(void *(*fn)(void *arg), void *arg)
 {
-	struct os_stats stats = { .struct_size = sizeof(stats) };
+	pthread_t thread;
 
-	MUST_EQ(os_stats(&stats), 0);
-	return stats.slab_bytes;
+	MUST_EQ(pthread_create(&thread, NULL, fn, arg), 0);
+	pthread_join(thread, NULL);
 }
 
 enum { HANDED = 3000 };
@@ -48,11 +49,7 @@ START_TEST(blocks_outlive_their_thread)
 	size_t i;
 
 	for (round = 0; round < 20; round++) {
-		pthread_t thread;
-
-		MUST_EQ(pthread_create(&thread, NULL, allocate_some, blocks),
-			0);
-		pthread_join(thread, NULL);
+		run_thread(allocate_some, blocks);
 		for (i = 0; i < HANDED; i++) {
 			unsigned char *p = blocks[i];
 
@@ -89,14 +86,6 @@ static void *allocate_and_free_one(void *arg)
 	allocate_one(arg);
 	os_free(*(void **)arg);
 	return NULL;
-}
-
-static void run_thread(void *(*fn)(void *arg), void *arg)
-{
-	pthread_t thread;
-
-	MUST_EQ(pthread_create(&thread, NULL, fn, arg), 0);
-	pthread_join(thread, NULL);
 }
 
 /* The next thread goes on where one that has ended stopped. */
@@ -157,10 +146,10 @@ START_TEST(holes_that_are_left_are_used)
 	/* Or we would be the next thread. */
 	os_free(os_malloc(100));
 	run_thread(leave_holes, blocks);
-	bytes = slab_bytes();
+	bytes = stats_now().slab_bytes;
 	for (i = MANY; i < 2 * MANY - MANY / 16; i++)
 		blocks[i] = os_malloc(100);
-	MUST(slab_bytes() <= bytes + bytes / 8);
+	MUST(stats_now().slab_bytes <= bytes + bytes / 8);
 	for (i = 0; i < 2 * MANY; i++)
 		os_free(blocks[i]);
 	MUST_EQ(os_heap_check(), 0);
@@ -174,7 +163,7 @@ static void free_all(void *blocks)
 	for (i = 0; i < HANDED; i++)
 		os_free(((void **)blocks)[i]);
 	os_malloc_trim(0);
-	MUST(slab_bytes() <= 512 * 1024);
+	MUST(stats_now().slab_bytes <= 512 * 1024);
 }
 
 /* A child gives back what threads have left that had ended before. */
@@ -184,7 +173,7 @@ START_TEST(a_child_has_what_was_left)
 	struct child child;
 
 	run_thread(allocate_some, blocks);
-	MUST(slab_bytes() > 700 * 1024);
+	MUST(stats_now().slab_bytes > 700 * 1024);
 	child_run(&child, free_all, blocks);
 	if (!child_succeeded(&child))
 		child_show(&child);
@@ -224,8 +213,6 @@ START_TEST(two_threads_that_free_a_slot_at_once)
 	struct osmem_slab *s;
 	uint32_t index;
 
-	if (!OSMEM_CONF_THREADS)
-		return;
 	run_thread(allocate_some, blocks);
 	s = osmem_slab_of(blocks[7]);
 	MUST(osmem_slab_find(s, blocks[7], &index));

@@ -6,6 +6,7 @@
  * its first allocation, and Check runs each test in a fork of it.
  */
 #include "must.h"
+#include "stats_now.h"
 #include "suite.h"
 
 #include "class.h"
@@ -265,14 +266,6 @@ START_TEST(the_door_can_be_shut)
 }
 END_TEST
 
-static size_t slab_bytes(void)
-{
-	struct os_stats stats = { .struct_size = sizeof(stats) };
-
-	MUST_EQ(os_stats(&stats), 0);
-	return stats.slab_bytes;
-}
-
 /* What one class has left the next one uses before there is more of it. */
 START_TEST(a_spent_slab_serves_any_class)
 {
@@ -283,11 +276,11 @@ START_TEST(a_spent_slab_serves_any_class)
 	int i;
 
 	os_malloc_trim(0);
-	bytes = slab_bytes() + COUNT * 64 * 9 / 8;
+	bytes = stats_now().slab_bytes + COUNT * 64 * 9 / 8;
 	for (size = 64; size >= 16; size -= 16) {
 		for (i = 0; i < COUNT; i++)
 			blocks[i] = os_malloc(size);
-		MUST(slab_bytes() <= bytes);
+		MUST(stats_now().slab_bytes <= bytes);
 		for (i = 0; i < COUNT; i++)
 			os_free(blocks[i]);
 	}

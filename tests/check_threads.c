@@ -373,10 +373,9 @@ static void child_works(uintptr_t seed)
 	for (i = 0; i < 200; i++)
 		exchange(&w);
 	MUST_EQ(os_heap_check(), 0);
-	_exit(0);
 }
 
-static void fork_once(uintptr_t seed)
+static void fork_once(void (*work)(uintptr_t seed), uintptr_t seed)
 {
 	int status;
 	pid_t pid = fork();
@@ -384,7 +383,8 @@ static void fork_once(uintptr_t seed)
 	MUST(pid >= 0);
 	if (pid == 0) {
 		alarm(120);
-		child_works(seed);
+		work(seed);
+		_exit(0);
 	}
 	MUST(waitpid(pid, &status, 0) == pid);
 	MUST(WIFEXITED(status));
@@ -410,7 +410,7 @@ START_TEST(fork_from_a_threaded_program)
 	/* Check has forked before: what counts is what comes from here on. */
 	handlers.runs = handlers.inside = handlers.late_inside = 0;
 	for (i = 0; i < forks; i++)
-		fork_once(i + 100);
+		fork_once(child_works, i + 100);
 	working = false;
 	for (i = 0; i < 4; i++)
 		pthread_join(threads[i], NULL);
@@ -453,17 +453,15 @@ static void *follow_threads(void *unused)
 	return NULL;
 }
 
+static void child_rests(uintptr_t seed)
+{
+	(void)seed;
+}
+
 static void *fork_first(void *unused)
 {
-	int status;
-	pid_t pid = fork();
-
 	(void)unused;
-	MUST(pid >= 0);
-	if (pid == 0)
-		_exit(0);
-	MUST(waitpid(pid, &status, 0) == pid);
-	MUST_EQ(status, 0);
+	fork_once(child_rests, 0);
 	return NULL;
 }
 
