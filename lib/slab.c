@@ -20,6 +20,8 @@ OSMEM_VAR_DEFINED atomic_int osmem_slab_shut;
 /* A slab has at least so many slots, and wastes at most a 12th at its end. */
 enum {
 	SLAB_SLOTS_LEAST = 8,
+	SLAB_SLOTS_LARGE = 16, /* from SLAB_LARGE_SLOT bytes on */
+	SLAB_LARGE_SLOT = 16 << 10,
 	SLAB_WASTE = 12,
 	SLAB_UNITS_MOST = 32,
 	SLAB_PARTS = 16, /* of a slab, for who frees from outside */
@@ -63,6 +65,8 @@ void osmem_slab_set_owner(struct osmem_slab *s, struct osmem_thread *owner)
 
 static size_t slab_units(size_t size)
 {
+	size_t least = size < SLAB_LARGE_SLOT ? SLAB_SLOTS_LEAST :
+						SLAB_SLOTS_LARGE;
 	size_t units = 1;
 
 	/* Alone in its slab, so that others can have its memory. */
@@ -71,7 +75,7 @@ static size_t slab_units(size_t size)
 	/* Each slot is a piece then. */
 	while (units < SLAB_UNITS_MOST &&
 	       (units + 1) * OSMEM_UNIT / size <= OSMEM_SLAB_PIECES &&
-	       (units * OSMEM_UNIT / size < SLAB_SLOTS_LEAST ||
+	       (units * OSMEM_UNIT / size < least ||
 		units * OSMEM_UNIT % size > units * OSMEM_UNIT / SLAB_WASTE))
 		units++;
 	return units;
