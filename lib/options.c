@@ -129,7 +129,9 @@ static const struct options_name options_rules[] = {
 	row(OSMEM_OPT_HARDEN, "harden", options_harden, 0, 2, \
 	    OSMEM_CONF_HARDEN, "hardened slabs, but in mode exact") \
 	row(OSMEM_OPT_FAIL, "fail", options_rules, 0, 0, 0, \
-	    "which allocations fail")
+	    "which allocations fail") \
+	row(OSMEM_OPT_DEEPBIND, "deepbind", options_switch, 0, 1, 0, \
+	    "leave RTLD_DEEPBIND to dlopen, replacement only")
 /* clang-format on */
 
 #define OPTIONS_ROW(option, key, names, low, high, initial, meaning) \

@@ -29,6 +29,7 @@ enum osmem_option {
 	OSMEM_OPT_SITES,       /* 0, 1: where blocks come from, for reports */
 	OSMEM_OPT_HARDEN,      /* 0..2: everything from the hardened slabs */
 	OSMEM_OPT_FAIL,	       /* a rule: the value is its kind (fault.h) */
+	OSMEM_OPT_DEEPBIND,    /* 0, 1: dlopen's RTLD_DEEPBIND has its way */
 	OSMEM_OPT_COUNT
 };
 

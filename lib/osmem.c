@@ -229,7 +229,7 @@ int os_mallopt(int param, int value)
 	int err = EINVAL;
 
 	osmem_init();
-	if (!late && param >= 1 && param <= OSMEM_OPT_COUNT) {
+	if (!late && param >= 1 && param <= OS_M_HARDEN) {
 		osmem_lock(&osmem_core_lock);
 		err = osmem_options_set((enum osmem_option)(param - 1), value);
 		osmem_init_apply_options();

@@ -72,3 +72,5 @@
 #include "inspect.c"
 
 #include "malloc.c"
+
+#include "dlopen.c"

@@ -260,7 +260,7 @@ START_TEST(a_bad_rule_changes_nothing)
 		MUST(os_set_fault(bad[i]) == -1);
 		MUST_EQ(errno, EINVAL);
 	}
-	MUST(os_mallopt(12, 0) == 0);
+	MUST(os_mallopt(OS_M_HARDEN + 1, 0) == 0);
 	MUST_EQ(errno, EINVAL);
 	MUST(!malloc_fails(10) && malloc_fails(10));
 }

@@ -439,6 +439,7 @@ START_TEST(mallopt_takes_what_is_in_range)
 	refuse(0, 0);
 	refuse(-1, 0);
 	refuse(OS_M_HARDEN + 1, 1);
+	refuse(OS_M_HARDEN + 2, 1);
 	refuse(INT_MAX, 1);
 	refuse(INT_MIN, 1);
 }
