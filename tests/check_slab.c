@@ -197,6 +197,53 @@ START_TEST(misuse_is_reported)
 }
 END_TEST
 
+/* How often a block moves that grows from 100 to 10,000 bytes by step. */
+static unsigned int moves(size_t step)
+{
+	unsigned int count = 0;
+	size_t size;
+	char *p = os_malloc(100);
+	char *q;
+
+	for (size = 100; size < 10000; size += step, p = q) {
+		q = os_realloc(p, size);
+		MUST(q != NULL);
+		count += q != p;
+	}
+	os_free(p);
+	return count;
+}
+
+/* From one slot to that for so many bytes. */
+static void resize(size_t old, size_t size, size_t room)
+{
+	char *p = os_realloc(os_malloc(old), size);
+
+	MUST_EQ(os_malloc_usable_size(p),
+		osmem_class_size(osmem_class_of(room)));
+	os_free(p);
+}
+
+/* With slots at hand, by a quarter: 1.25^20 is 87; by classes it would be 50 */
+START_TEST(what_grows_by_little_gets_room)
+{
+	void *slots[OSMEM_CLASSES];
+	unsigned int count = osmem_class_of(16384);
+	size_t old = osmem_class_size(osmem_class_of(1024));
+	unsigned int class;
+
+	for (class = 0; class < count; class++)
+		slots[class] = os_malloc(osmem_class_size(class));
+	for (class = 0; class < count; class++)
+		os_free(slots[class]);
+	MUST(moves(8) <= 24);
+	resize(old, old + old / 8, (old + old / 8) * 5 / 4);
+	resize(old, old + old / 8 + 1, old + old / 8 + 1);
+	resize(old, old / 2 - 1, old / 2 - 1);
+	MUST_EQ(os_heap_check(), 0);
+}
+END_TEST
+
 /* The lock of the thread is held when this is seen. */
 static void on_abort(int number)
 {
@@ -393,6 +440,7 @@ int main(void)
 	tcase_add_test(tcase, slots_serve_all_sizes_below_the_threshold);
 	tcase_add_test(tcase, aligned_slots);
 	tcase_add_test(tcase, realloc_keeps_contents_between_all_kinds);
+	tcase_add_test(tcase, what_grows_by_little_gets_room);
 	tcase_add_test(tcase, only_starts_of_carved_slots_are_slots);
 	tcase_add_test(tcase, slabs_of_every_class_fill_and_empty);
 	tcase_add_test(tcase, misuse_is_reported);
