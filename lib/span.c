@@ -232,7 +232,7 @@ static int span_mmap(size_t size, void **start)
 	if (err == 0)
 		return 0;
 	more = span_empty();
-	if (osmem_sys_space_limit() != SIZE_MAX) {
+	if (osmem_sys_counts_space()) {
 		osmem_lock(&osmem_core_lock);
 		more |= osmem_region_release_spare();
 		more |= osmem_index_release_spare();

@@ -323,6 +323,11 @@ static size_t sys_limit(int which)
 	return (size_t)limit.rlim_cur;
 }
 
+bool osmem_sys_counts_space(void)
+{
+	return sys_limit(RLIMIT_AS) != SIZE_MAX;
+}
+
 size_t osmem_sys_space_limit(void)
 {
 	size_t as = sys_limit(RLIMIT_AS);

@@ -89,6 +89,9 @@ OSMEM_FN size_t osmem_sys_page_size(void);
 /* The kernel's number for this thread. */
 OSMEM_FN uint32_t osmem_sys_thread(void);
 
+/* Whether address space without access counts: RLIMIT_AS is not unlimited. */
+OSMEM_FN bool osmem_sys_counts_space(void);
+
 /* The smaller of RLIMIT_AS and RLIMIT_DATA, SIZE_MAX when unlimited. */
 OSMEM_FN size_t osmem_sys_space_limit(void);
 

@@ -16,6 +16,7 @@
 #include <check.h>
 #include <osmem.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -227,6 +228,34 @@ START_TEST(reservations_make_room)
 }
 END_TEST
 
+/* Pages of address space. */
+static long space(void)
+{
+	FILE *f = fopen("/proc/self/statm", "r");
+	long pages = 0;
+
+	MUST(f != NULL && fscanf(f, "%ld", &pages) == 1);
+	fclose(f);
+	return pages;
+}
+
+/* Where only memory is limited it would help nobody: one mmap, rule 24. */
+START_TEST(reservations_stay_where_they_do_not_count)
+{
+	long before;
+
+	if (child_is_sanitized())
+		return;
+	MUST(os_mallopt(OS_M_WARN, 0) == 1);
+	os_free(os_malloc(100));
+	limit(RLIMIT_DATA, (size_t)64 * MEBIBYTE);
+	space();
+	before = space();
+	MUST(os_malloc((size_t)128 * MEBIBYTE) == NULL && errno == ENOMEM);
+	MUST_EQ(space(), before);
+}
+END_TEST
+
 /* What small blocks have left in the heap serves large ones (fast). */
 static void take_freed(void *unused)
 {
@@ -312,6 +341,7 @@ int main(int argc, char **argv)
 	tcase_add_test(tcase, address_space_lowered_later);
 	tcase_add_test(tcase, data_lowered_later);
 	tcase_add_test(tcase, reservations_make_room);
+	tcase_add_test(tcase, reservations_stay_where_they_do_not_count);
 	tcase_add_test(tcase, freed_blocks_make_room);
 	tcase_add_test(tcase, reservations_leave_room_for_threads);
 	suite_add_tcase(suite, tcase);
