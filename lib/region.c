@@ -9,8 +9,8 @@
 #include "region.h"
 
 #include "die.h"
-#include "index.h"
 #include "lock.h"
+#include "runs.h"
 #include "sys.h"
 
 OSMEM_VAR_DEFINED struct osmem_region osmem_region;
@@ -45,23 +45,19 @@ static const struct region_extent {
  * gave back is taken at once, it or fresh memory, the allowance grows by twice
  * that, or doubles. It halves when for some time more than half of it was not
  * made use of, or when nothing was purged for long: memory that was used once
- * goes back at once, what bounces quickly is left alone. Times in milliseconds.
+ * goes back at once, what bounces quickly is left alone. And it is forgotten
+ * when the use has fallen to a share of what it was, and was as many times more
+ * than the allowance: that was no loop over it. Times in milliseconds.
  */
 enum {
 	REGION_IDLE_SHARE = 32,
+	REGION_LEFT_SHARE = 16,
 	REGION_ALLOWANCE_LEAST = 256 << 10,
 	REGION_ALLOWANCE_MOST = 64 << 20,
 	REGION_AT_ONCE = 12,
 	REGION_LONG = 100,
 	REGION_LATELY = 200,
 	REGION_REFUSED = 1000
-};
-
-/* Runs of units: by (first, length) and by (length, first). */
-struct region_runs {
-	struct osmem_index places;
-	struct osmem_index lengths;
-	size_t units;
 };
 
 /* A time, and how long the thread had been running. */
@@ -73,11 +69,12 @@ struct region_time {
 
 static struct {
 	char *start[REGION_ALL];
-	struct region_runs dirty;
-	struct region_runs clean;
+	struct osmem_runs dirty;
+	struct osmem_runs clean;
 	size_t reserved; /* bytes */
 	size_t frontier; /* units taken so far from the bottom */
 	size_t used;	 /* units in slabs */
+	size_t most;	 /* of them, since they were few the last time */
 	size_t allowance;
 	size_t low; /* the least of dirty units since we learned */
 	struct region_time now; /* when we were about to learn */
@@ -244,65 +241,7 @@ static bool region_commit(size_t units)
 	return true;
 }
 
-/* --- runs --- */
-
-static void region_add_run(struct region_runs *runs, size_t first,
-			   size_t units)
-{
-	osmem_index_promise();
-	osmem_index_insert(&runs->places, (struct osmem_key){ first, units });
-	osmem_index_insert(&runs->lengths, (struct osmem_key){ units, first });
-	runs->units += units;
-}
-
-static void region_remove_run(struct region_runs *runs, size_t first,
-			      size_t units)
-{
-	osmem_index_forgo();
-	osmem_index_remove(&runs->places, (struct osmem_key){ first, units });
-	osmem_index_remove(&runs->lengths, (struct osmem_key){ units, first });
-	runs->units -= units;
-}
-
-/* Takes the neighbours of a run out of the set: the run becomes the whole. */
-static void region_join(struct region_runs *runs, size_t *first, size_t *units)
-{
-	struct osmem_key key = { *first, 0 };
-	struct osmem_key near;
-
-	if (osmem_index_at_least(&runs->places, key, &near) &&
-	    near.a == *first + *units) {
-		region_remove_run(runs, near.a, near.b);
-		*units += near.b;
-	}
-	if (osmem_index_at_most(&runs->places, key, &near) &&
-	    near.a + near.b == *first) {
-		region_remove_run(runs, near.a, near.b);
-		*first = near.a;
-		*units += near.b;
-	}
-}
-
-static void region_put_run(struct region_runs *runs, size_t first,
-			   size_t units)
-{
-	region_join(runs, &first, &units);
-	region_add_run(runs, first, units);
-}
-
-static bool region_get_run(struct region_runs *runs, size_t units,
-			   size_t *first)
-{
-	struct osmem_key key = { units, 0 };
-
-	if (!osmem_index_at_least(&runs->lengths, key, &key))
-		return false;
-	region_remove_run(runs, key.b, key.a);
-	if (key.a > units)
-		region_add_run(runs, key.b + units, key.a - units);
-	*first = key.b;
-	return true;
-}
+/* --- units --- */
 
 static size_t region_read(atomic_size_t *count)
 {
@@ -331,9 +270,9 @@ static void region_make_room(void)
 /* Dirty runs first: their pages are there. */
 bool osmem_region_take(size_t units, size_t *first, bool *dirty)
 {
-	*dirty = region_get_run(&region.dirty, units, first);
+	*dirty = osmem_runs_get(&region.dirty, units, first);
 	if (!*dirty) {
-		if (region_get_run(&region.clean, units, first)) {
+		if (osmem_runs_get(&region.clean, units, first)) {
 			osmem_region_regret(units << OSMEM_UNIT_SHIFT);
 		} else {
 			if (region.frontier + units > region_committed() &&
@@ -345,16 +284,42 @@ bool osmem_region_take(size_t units, size_t *first, bool *dirty)
 		}
 	}
 	region.used += units;
+	if (region.used > region.most)
+		region.most = region.used;
 	if (region.dirty.units < region.low)
 		region.low = region.dirty.units;
 	region_make_room();
 	return true;
 }
 
+/* Starts to learn anew. */
+static void region_forget(void)
+{
+	region.learned = region.now;
+	region.low = region.dirty.units;
+	atomic_store_explicit(&region_count.regretted, 0, memory_order_relaxed);
+	atomic_store_explicit(&region_count.purged, 0, memory_order_relaxed);
+}
+
+/* What has been learned of what is gone says nothing of what is left. */
+static void region_turn(void)
+{
+	size_t share = region.most / REGION_LEFT_SHARE;
+
+	if (region.used >= share)
+		return;
+	region.most = region.used;
+	if (region.allowance >> OSMEM_UNIT_SHIFT < share) {
+		region.allowance = REGION_ALLOWANCE_LEAST;
+		region_forget();
+	}
+}
+
 void osmem_region_give(size_t first, size_t units)
 {
 	region.used -= units;
-	region_put_run(&region.dirty, first, units);
+	osmem_runs_put(&region.dirty, first, units);
+	region_turn();
 	region_make_room();
 }
 
@@ -436,15 +401,6 @@ static bool region_is_idle(void)
 		region.low << OSMEM_UNIT_SHIFT > region.allowance / 2);
 }
 
-/* Starts to learn anew. */
-static void region_forget(void)
-{
-	region.learned = region.now;
-	region.low = region.dirty.units;
-	atomic_store_explicit(&region_count.regretted, 0, memory_order_relaxed);
-	atomic_store_explicit(&region_count.purged, 0, memory_order_relaxed);
-}
-
 void osmem_region_learn(void)
 {
 	struct region_time now = region_now();
@@ -473,21 +429,6 @@ void osmem_region_learn(void)
 	}
 	region_make_room();
 	osmem_unlock(&osmem_core_lock);
-}
-
-/* The longest dirty run, or so many units at its end, out of the sets. */
-static bool region_take_dirty(size_t most, size_t *first, size_t *units)
-{
-	struct osmem_key key = { UINTPTR_MAX, UINTPTR_MAX };
-
-	if (!osmem_index_at_most(&region.dirty.lengths, key, &key))
-		return false;
-	region_remove_run(&region.dirty, key.b, key.a);
-	*units = key.a < most ? key.a : most;
-	*first = key.b + key.a - *units;
-	if (*first != key.b)
-		region_add_run(&region.dirty, key.b, *first - key.b);
-	return true;
 }
 
 bool osmem_region_purge_bytes(void *start, size_t size)
@@ -532,11 +473,11 @@ static bool region_purge_one(size_t most)
 	bool purged;
 
 	if (osmem_region_is_refused() ||
-	    !region_take_dirty(most, &from, &count))
+	    !osmem_runs_get_longest(&region.dirty, most, &from, &count))
 		return false;
 	first = from;
 	units = count;
-	region_join(&region.clean, &first, &units);
+	osmem_runs_join(&region.clean, &first, &units);
 	osmem_unlock(&osmem_core_lock);
 	purged = osmem_region_purge_bytes(osmem_region.base +
 						  (from << OSMEM_UNIT_SHIFT),
@@ -549,7 +490,7 @@ static bool region_purge_one(size_t most)
 				   from + count);
 	}
 	osmem_lock(&osmem_core_lock);
-	region_put_run(purged ? &region.clean : &region.dirty, first, units);
+	osmem_runs_put(purged ? &region.clean : &region.dirty, first, units);
 	return purged;
 }
 

@@ -31,6 +31,7 @@
 
 #include "index.c"
 #include "bins.c"
+#include "runs.c"
 
 #include "stretch.c"
 

@@ -20,7 +20,8 @@ OSMEM_VAR_DEFINED atomic_int osmem_slab_shut;
 /* A slab has at least so many slots, and wastes at most a 12th at its end. */
 enum {
 	SLAB_SLOTS_LEAST = 8,
-	SLAB_SLOTS_LARGE = 16, /* from SLAB_LARGE_SLOT bytes on */
+	SLAB_SLOTS_LARGE = 16, /* from SLAB_LARGE_SLOT bytes on, */
+	SLAB_UNITS_LARGE = 16, /* where so many units have them */
 	SLAB_LARGE_SLOT = 16 << 10,
 	SLAB_WASTE = 12,
 	SLAB_UNITS_MOST = 32,
@@ -65,8 +66,9 @@ void osmem_slab_set_owner(struct osmem_slab *s, struct osmem_thread *owner)
 
 static size_t slab_units(size_t size)
 {
-	size_t least = size < SLAB_LARGE_SLOT ? SLAB_SLOTS_LEAST :
-						SLAB_SLOTS_LARGE;
+	bool large = size >= SLAB_LARGE_SLOT &&
+		     size * SLAB_SLOTS_LARGE <= SLAB_UNITS_LARGE * OSMEM_UNIT;
+	size_t least = large ? SLAB_SLOTS_LARGE : SLAB_SLOTS_LEAST;
 	size_t units = 1;
 
 	/* Alone in its slab, so that others can have its memory. */
