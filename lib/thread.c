@@ -216,9 +216,9 @@ void osmem_thread_set_most(struct osmem_thread *t, unsigned int class,
 }
 
 /*
- * What a bin may hold: more, when it proves too small, but no more than half of
- * what is in use, or each of many classes would be kept whole by its bin. One
- * that is a good part of what the thread uses may be. Lock.
+ * What a bin may hold: more, when it proves too small, but no more than is in
+ * use; of large slots half of that, or each of many classes would be kept whole
+ * by its bin. One that is a good part of what the thread uses may be. Lock.
  */
 static void thread_widen(struct osmem_thread *t, unsigned int class)
 {
@@ -227,10 +227,10 @@ static void thread_widen(struct osmem_thread *t, unsigned int class)
 	ptrdiff_t used = (ptrdiff_t)t->used[class];
 	ptrdiff_t limit = rule->most;
 
-	if (t->used[class] * rule->size < t->bytes / THREAD_PART) {
+	if (rule->size >= THREAD_LARGE &&
+	    t->used[class] * rule->size < t->bytes / THREAD_PART) {
 		used /= 2;
-		if (rule->size >= THREAD_LARGE)
-			limit /= 2;
+		limit /= 2;
 	}
 	if (limit > used && rule->size >= THREAD_MIDDLE)
 		limit = used;
