@@ -81,12 +81,6 @@ static void misuse_look_in_slab(const char *slot,
 		more->behind = misuse_slot(s, slot + s->size);
 }
 
-/* What lies in the slabs' space is ours even if no block is there now. */
-static bool misuse_is_foreign(const void *ptr, struct osmem_place place)
-{
-	return place.found == OSMEM_FOUND_NOTHING && !osmem_region_holds(ptr);
-}
-
 /* The report is made without the lock; the caller gets it back. */
 static void misuse_pass(const char *call, const void *ptr)
 {
@@ -106,7 +100,10 @@ void osmem_misuse(const char *call, const void *ptr, struct osmem_place place)
 {
 	struct osmem_report_more more = { .slots = 0 };
 
-	if (misuse_is_foreign(ptr, place) &&
+	/* What lies in the slabs' space is ours even if no block is there. */
+	if (place.found == OSMEM_FOUND_NOTHING && osmem_region_holds(ptr))
+		place.found = OSMEM_FOUND_GONE;
+	if (place.found == OSMEM_FOUND_NOTHING &&
 	    osmem_option(OSMEM_OPT_FOREIGN) != OS_FOREIGN_ABORT) {
 		misuse_pass(call, ptr);
 		return;

@@ -58,6 +58,9 @@ static const char *report_what(enum osmem_found found)
 	case OSMEM_FOUND_WRITTEN:
 		return "write after free: this block is free, and not as it "
 		       "was left";
+	case OSMEM_FOUND_GONE:
+		return "invalid pointer: no block of this allocator, or not "
+		       "any more: perhaps a double free";
 	default:
 		return "invalid pointer: no block of this allocator";
 	}

@@ -13,6 +13,7 @@
 /* What a pointer turned out to be, after bounded look-ups only. */
 enum osmem_found {
 	OSMEM_FOUND_NOTHING, /* not in the allocator's space */
+	OSMEM_FOUND_GONE,    /* where slabs are, but in none */
 	OSMEM_FOUND_LIVE,    /* the payload of a live block */
 	OSMEM_FOUND_FREE,    /* the payload of a free block */
 	OSMEM_FOUND_FORMER,  /* of a block that is part of a free one now */
