@@ -309,7 +309,8 @@ static void region_turn(void)
 	if (region.used >= share)
 		return;
 	region.most = region.used;
-	if (region.allowance >> OSMEM_UNIT_SHIFT < share) {
+	if (region.allowance > REGION_ALLOWANCE_LEAST &&
+	    region.allowance >> OSMEM_UNIT_SHIFT < share) {
 		region.allowance = REGION_ALLOWANCE_LEAST;
 		region_forget();
 	}
