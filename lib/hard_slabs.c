@@ -158,7 +158,40 @@ bool osmem_hard_slabs_open(void)
 	return false;
 }
 
-/* Commits the tables of units up to the limit's next steps. */
+static bool slabs_unmap(char *from, char *to)
+{
+	return from < to && KEEP(osmem_sys_unmap(from, (size_t)(to - from)),
+				 "munmap", (size_t)(to - from)) == 0;
+}
+
+/* Keeps the address space of so many bytes, or that which is used. Place. */
+static bool slabs_shrink(size_t size)
+{
+	struct hard_region *r = &osmem_hard_region;
+	size_t limit = atomic_load_explicit(&r->limit, memory_order_relaxed);
+	bool any;
+	int i;
+
+	if (size < limit)
+		size = limit;
+	if (size >= r->reserved)
+		return false;
+	any = slabs_unmap(r->base + size, r->base + r->reserved);
+	for (i = 0; i < SLABS_TABLES && any; i++)
+		slabs_unmap(slabs_table_start(i) +
+				    slabs_table(i, size >> HARD_UNIT_SHIFT),
+			    slabs_table_start(i) +
+				    slabs_table(i, r->reserved >>
+							   HARD_UNIT_SHIFT));
+	if (any)
+		r->reserved = size;
+	return any;
+}
+
+/*
+ * Commits the tables of units up to the limit's next steps. The kernel does not
+ * ask RLIMIT_AS then: one that was set since is kept by us.
+ */
 static bool slabs_commit_tables(size_t units)
 {
 	struct hard_region *r = &osmem_hard_region;
@@ -169,6 +202,8 @@ static bool slabs_commit_tables(size_t units)
 
 	if (units <= from)
 		return true;
+	if (osmem_sys_counts_space())
+		slabs_shrink(slabs_largest());
 	if (to << HARD_UNIT_SHIFT > r->reserved)
 		return false;
 	for (i = 0; i < SLABS_TABLES; i++) {
@@ -480,30 +515,12 @@ bool osmem_hard_slabs_trim(void)
 	return any;
 }
 
-static bool slabs_unmap(char *from, char *to)
-{
-	return from < to && KEEP(osmem_sys_unmap(from, (size_t)(to - from)),
-				 "munmap", (size_t)(to - from)) == 0;
-}
-
 bool osmem_hard_slabs_release_spare(void)
 {
-	struct hard_region *r = &osmem_hard_region;
-	size_t limit;
 	bool any;
-	int i;
 
 	osmem_lock(&slabs_all.place);
-	limit = atomic_load_explicit(&r->limit, memory_order_relaxed);
-	any = slabs_unmap(r->base + limit, r->base + r->reserved);
-	for (i = 0; i < SLABS_TABLES && any; i++)
-		slabs_unmap(slabs_table_start(i) +
-				    slabs_table(i, limit >> HARD_UNIT_SHIFT),
-			    slabs_table_start(i) +
-				    slabs_table(i, r->reserved >>
-							   HARD_UNIT_SHIFT));
-	if (any)
-		r->reserved = limit;
+	any = slabs_shrink(0);
 	osmem_unlock(&slabs_all.place);
 	return any;
 }

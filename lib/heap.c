@@ -22,36 +22,8 @@
 
 OSMEM_VAR_DEFINED struct osmem_heap_state osmem_heap;
 
-/* --- the sets --- */
-
-/* Without memory for its keys a block is in no set: see heap_relist(). */
-static void heap_make_ready(struct block_meta *b)
-{
-	if (!osmem_bins_insert(&osmem_heap.ready, osmem_heap_ready_key(b)))
-		osmem_heap.unlisted++;
-}
-
-/* Most are asked for again before the next is freed: the set is not touched. */
-static void heap_make_fresh(struct block_meta *b)
-{
-	osmem_heap_list_freed();
-	osmem_heap.freed = b;
-}
-
-static void heap_unlist_ready(struct block_meta *b)
-{
-	if (!osmem_bins_remove(&osmem_heap.ready, osmem_heap_ready_key(b)))
-		osmem_heap.unlisted--;
-}
-
-static void heap_unlist(struct block_meta *b)
-{
-	if (b == osmem_heap.freed)
-		osmem_heap.freed = NULL;
-	else if (!osmem_index_remove(&osmem_heap.fresh,
-				     osmem_heap_place_key(b)))
-		heap_unlist_ready(b);
-}
+/* Free blocks that may be looked at in vain: for each request, and saved up. */
+enum { HEAP_LOOKS = 64, HEAP_LOOKS_MOST = 65536 };
 
 /* --- the list --- */
 
@@ -158,11 +130,11 @@ static struct block_meta *heap_merge_one(struct block_meta *b)
 
 	osmem_report_unless_intact(b);
 	while ((other = heap_free_behind(b)) != NULL) {
-		heap_unlist(other);
+		osmem_heap_unlist(other);
 		heap_absorb(b, other);
 	}
 	while ((other = heap_free_before(b)) != NULL) {
-		heap_unlist(other);
+		osmem_heap_unlist(other);
 		heap_absorb(other, b);
 		b = other;
 	}
@@ -186,7 +158,7 @@ static struct block_meta *heap_merge_all(void)
 		osmem_index_at_least(&osmem_heap.fresh, key, &key);
 		osmem_index_remove(&osmem_heap.fresh, key);
 		if (held != NULL)
-			heap_make_ready(held);
+			osmem_heap_make_ready(held);
 		held = heap_merge_one((struct block_meta *)key.a);
 	}
 	return held;
@@ -207,12 +179,12 @@ static struct block_meta *heap_best_fit(struct block_meta *held, size_t size)
 	    (!found || osmem_key_less(osmem_heap_ready_key(held), key)))
 		return held;
 	if (held != NULL)
-		heap_make_ready(held);
+		osmem_heap_make_ready(held);
 	if (!found)
 		return NULL;
 	b = (struct block_meta *)key.b;
 	osmem_report_unless_intact(b);
-	heap_unlist_ready(b);
+	osmem_heap_unlist_ready(b);
 	return b;
 }
 
@@ -237,9 +209,9 @@ static struct block_meta *heap_use(struct block_meta *b, size_t size)
 
 	/* New space may end at a free block, or begin behind one. */
 	if (rest != NULL && heap_is_free_behind(rest))
-		heap_make_fresh(rest);
+		osmem_heap_make_fresh(rest);
 	else if (rest != NULL)
-		heap_make_ready(rest);
+		osmem_heap_make_ready(rest);
 	osmem_block_set(b, b->size, OSMEM_USED);
 	osmem_heap.used_blocks++;
 	osmem_heap.used_bytes += b->size;
@@ -313,11 +285,11 @@ static struct block_meta *heap_grow(size_t size)
 
 	if (!heap_top_can_grow() || b->status != OSMEM_FREE)
 		return heap_grow_apart(size);
-	heap_unlist_ready(b);
+	osmem_heap_unlist_ready(b);
 	/* One that was in no set could not be found, however large it is. */
 	if (b->size >= size || heap_grow_top(size))
 		return b;
-	heap_make_ready(b);
+	osmem_heap_make_ready(b);
 	return NULL;
 }
 
@@ -331,38 +303,42 @@ static bool heap_preallocate(void)
 	b = heap_grow_apart(OSMEM_PREALLOC - OSMEM_META);
 	if (b == NULL)
 		return false;
-	heap_make_ready(b);
+	osmem_heap_make_ready(b);
 	osmem_heap.preallocated = true;
 	return true;
 }
 
 /*
  * Merges all again, for free blocks that are in no set: room in those may have
- * come, or comes by this. Not at each search, but (now) when it must be.
+ * come, or comes by this. Not at each search, but (now) when it must be, if
+ * there is one that the last time did not see.
  */
 static OSMEM_COLD bool heap_relist(bool now)
 {
 	struct block_meta *b;
 	struct block_meta *next;
 
+	osmem_heap.misses++;
 	if (osmem_heap.unlisted == 0 ||
-	    (!now && ++osmem_heap.misses < osmem_heap.blocks / 8))
+	    (now ? !osmem_heap.lost :
+		   osmem_heap.misses < osmem_heap.blocks / 8))
 		return false;
 	osmem_heap.misses = 0;
 	for (b = osmem_heap.first; b != NULL; b = b->next) {
 		osmem_report_unless_intact(b);
 		if (b->status != OSMEM_FREE)
 			continue;
-		heap_unlist(b);
+		osmem_heap_unlist(b);
 		while ((next = b->next) != NULL &&
 		       (char *)next == osmem_block_end(b) &&
 		       next->status == OSMEM_FREE) {
 			osmem_report_unless_intact(next);
-			heap_unlist(next);
+			osmem_heap_unlist(next);
 			heap_absorb(b, next);
 		}
-		heap_make_ready(b);
+		osmem_heap_make_ready(b);
 	}
+	osmem_heap.lost = false;
 	return true;
 }
 
@@ -436,20 +412,31 @@ static size_t heap_gap(const char *start, size_t alignment)
 	return gap;
 }
 
-/* The best fit among the blocks that hold it, out of the sets. */
+/*
+ * The best fit among the blocks that hold it, out of the sets. What lies badly
+ * is looked at while there are looks left; then it has to be large enough
+ * wherever it lies, or many requests of one kind would look at all gaps of
+ * those before.
+ */
 static struct block_meta *heap_best_aligned(size_t size, size_t alignment)
 {
+	size_t enough = size + alignment + OSMEM_META + OSMEM_ALIGN;
 	struct osmem_key key = { size, 0 };
 	struct block_meta *b;
 
+	osmem_heap.looked -= osmem_heap.looked < HEAP_LOOKS ?
+				     osmem_heap.looked :
+				     HEAP_LOOKS;
 	while (osmem_bins_at_least(&osmem_heap.ready, key, &key)) {
 		b = (struct block_meta *)key.b;
 		if (heap_gap((char *)b, alignment) + size <= key.a) {
 			osmem_report_unless_intact(b);
-			heap_unlist_ready(b);
+			osmem_heap_unlist_ready(b);
 			return b;
 		}
 		key.b++;
+		if (++osmem_heap.looked > HEAP_LOOKS_MOST && key.a < enough)
+			key = (struct osmem_key){ enough, 0 };
 	}
 	return NULL;
 }
@@ -463,9 +450,9 @@ static struct block_meta *heap_skip_gap(struct block_meta *b, size_t gap)
 		return b;
 	rest = heap_split(b, gap - OSMEM_META);
 	if (heap_is_free_before(b))
-		heap_make_fresh(b);
+		osmem_heap_make_fresh(b);
 	else
-		heap_make_ready(b);
+		osmem_heap_make_ready(b);
 	return rest;
 }
 
@@ -493,10 +480,14 @@ struct block_meta *osmem_heap_alloc_aligned(size_t size, size_t alignment)
 		return NULL;
 	b = heap_merge_all();
 	if (b != NULL)
-		heap_make_ready(b);
+		osmem_heap_make_ready(b);
 	b = heap_best_aligned(size, alignment);
+	if (b == NULL && heap_relist(false))
+		b = heap_best_aligned(size, alignment);
 	if (b == NULL)
 		b = heap_grow_aligned(size, alignment);
+	if (b == NULL && heap_relist(true))
+		b = heap_best_aligned(size, alignment);
 	if (b != NULL)
 		b = heap_skip_gap(b, heap_gap((char *)b, alignment));
 	return b != NULL ? heap_use(b, size) : NULL;
@@ -519,7 +510,7 @@ static __attribute__((noinline)) struct block_meta *
 heap_free_more(struct block_meta *b)
 {
 	heap_note_swollen(b, false);
-	heap_make_fresh(b);
+	osmem_heap_make_fresh(b);
 	return b;
 }
 
@@ -569,7 +560,7 @@ static void heap_swallow(struct block_meta *b, size_t size)
 	struct block_meta *next;
 
 	while (b->size < size && (next = heap_free_behind(b)) != NULL) {
-		heap_unlist(next);
+		osmem_heap_unlist(next);
 		heap_absorb(b, next);
 	}
 }
@@ -589,7 +580,7 @@ enum osmem_resized osmem_heap_resize(struct block_meta *b, size_t size)
 	if (size <= b->size) {
 		rest = heap_split(b, size);
 		if (rest != NULL)
-			heap_make_fresh(rest);
+			osmem_heap_make_fresh(rest);
 	}
 	osmem_heap.used_bytes += b->size - before;
 	heap_note_swollen(b, size > b->size && (b->size != before ||

@@ -15,6 +15,9 @@
 #include "sys.h"
 #include "watch.h"
 
+/* Keys that may go for one: two nodes hold fewer. */
+enum { HEAP_CROWDED = 64 };
+
 /* --- what a pointer is --- */
 
 /* Walks the stretch's tiling. NULL where that is broken or has no block. */
@@ -265,6 +268,7 @@ static void heap_recount(void)
 
 	osmem_heap.blocks = osmem_heap.used_blocks = osmem_heap.used_bytes = 0;
 	osmem_heap.unlisted = 0;
+	osmem_heap.lost = true;
 	osmem_heap.tail = NULL;
 	for (b = osmem_heap.first; b != NULL; b = osmem_heap_next(b)) {
 		osmem_heap.blocks++;
@@ -319,6 +323,29 @@ static void heap_cut(char *brk, char *end)
 	}
 	osmem_heap.top = osmem_stretch.break_end != NULL ? last : NULL;
 	heap_recount();
+}
+
+/*
+ * There is no memory for the key of a free block. Smaller ones give way, some
+ * for one, as keys share nodes: a large one that is not found is lost to all,
+ * and many growths are. What is in no set is found again by heap_relist().
+ */
+void osmem_heap_crowd_in(struct block_meta *b)
+{
+	struct osmem_key key = { 0, 0 };
+	int tries;
+
+	for (tries = 0; tries < HEAP_CROWDED; tries++) {
+		if (!osmem_bins_at_least(&osmem_heap.ready, key, &key) ||
+		    key.a >= b->size)
+			break;
+		osmem_bins_remove(&osmem_heap.ready, key);
+		osmem_heap_lose();
+		if (osmem_bins_insert(&osmem_heap.ready,
+				      osmem_heap_ready_key(b)))
+			return;
+	}
+	osmem_heap_lose();
 }
 
 void osmem_heap_look_at_break(void)

@@ -21,11 +21,13 @@ struct osmem_heap_state {
 	struct osmem_index swollen;
 	size_t unlisted; /* free blocks for which the sets had no memory */
 	size_t misses;	 /* searches that might have wanted one of them */
+	bool lost;	 /* one is new among them since all were merged again */
 	size_t blocks;
 	size_t used_blocks;
 	bool preallocated;
 	size_t used_bytes;
 	size_t asked; /* last, for a guess at the size of neighbours */
+	size_t looked; /* at free blocks, in vain, by aligned requests */
 };
 
 OSMEM_VAR struct osmem_heap_state osmem_heap;
@@ -51,6 +53,13 @@ static inline bool osmem_heap_is_listed(struct block_meta *b)
 	       osmem_index_contains(&osmem_heap.fresh, osmem_heap_place_key(b));
 }
 
+/* One more is in no set. */
+static inline void osmem_heap_lose(void)
+{
+	osmem_heap.unlisted++;
+	osmem_heap.lost = true;
+}
+
 /* Puts the block that was freed last into the set of the others. */
 static inline void osmem_heap_list_freed(void)
 {
@@ -59,7 +68,39 @@ static inline void osmem_heap_list_freed(void)
 	osmem_heap.freed = NULL;
 	if (b != NULL &&
 	    !osmem_index_insert(&osmem_heap.fresh, osmem_heap_place_key(b)))
-		osmem_heap.unlisted++;
+		osmem_heap_lose();
+}
+
+/* The same for a block for whose key there was no memory. */
+OSMEM_FN OSMEM_COLD void osmem_heap_crowd_in(struct block_meta *b);
+
+static inline void osmem_heap_make_ready(struct block_meta *b)
+{
+	if (unlikely(!osmem_bins_insert(&osmem_heap.ready,
+					osmem_heap_ready_key(b))))
+		osmem_heap_crowd_in(b);
+}
+
+/* Most are asked for again before the next is freed: the set is not touched. */
+static inline void osmem_heap_make_fresh(struct block_meta *b)
+{
+	osmem_heap_list_freed();
+	osmem_heap.freed = b;
+}
+
+static inline void osmem_heap_unlist_ready(struct block_meta *b)
+{
+	if (!osmem_bins_remove(&osmem_heap.ready, osmem_heap_ready_key(b)))
+		osmem_heap.unlisted--;
+}
+
+static inline void osmem_heap_unlist(struct block_meta *b)
+{
+	if (b == osmem_heap.freed)
+		osmem_heap.freed = NULL;
+	else if (!osmem_index_remove(&osmem_heap.fresh,
+				     osmem_heap_place_key(b)))
+		osmem_heap_unlist_ready(b);
 }
 
 /* The rest of what follows. */

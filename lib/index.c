@@ -170,14 +170,13 @@ bool osmem_index_release_spare(void)
 	return index_shrink(index_pool.committed);
 }
 
-void osmem_index_keep_limit(void)
+bool osmem_index_keep_limit(void)
 {
 	size_t most = index_limit();
 
 	if (most < index_pool.committed)
 		most = index_pool.committed;
-	if (most < index_pool.reserved)
-		index_shrink(most);
+	return most < index_pool.reserved && index_shrink(most);
 }
 
 size_t osmem_index_bytes(void)

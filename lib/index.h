@@ -49,8 +49,8 @@ OSMEM_FN void osmem_index_forgo(void);
 /* Unmaps what the sets will hardly need. Whether there was any. */
 OSMEM_FN bool osmem_index_release_spare(void);
 
-/* Unmaps what would not have been reserved under the limit of today. */
-OSMEM_FN void osmem_index_keep_limit(void);
+/* Unmaps what would not have been reserved under today's limit, if any. */
+OSMEM_FN bool osmem_index_keep_limit(void);
 
 /* Bytes of the sets' nodes that have been used so far. */
 OSMEM_FN size_t osmem_index_bytes(void);

@@ -212,13 +212,13 @@ bool osmem_region_release_spare(void)
  * The kernel does not ask RLIMIT_AS when reserved space is committed: a limit
  * that was set since is kept by us.
  */
-void osmem_region_keep_limit(void)
+bool osmem_region_keep_limit(void)
 {
 	size_t most = region_limit() >> OSMEM_UNIT_SHIFT;
 	size_t committed = region_committed();
 
-	if (most < region.reserved >> OSMEM_UNIT_SHIFT)
-		region_shrink(most > committed ? most : committed);
+	return most < region.reserved >> OSMEM_UNIT_SHIFT &&
+	       region_shrink(most > committed ? most : committed);
 }
 
 /* Commits steps up to so many units, tables first: all of them, or none. */
@@ -228,6 +228,9 @@ static bool region_commit(size_t units)
 	size_t to = osmem_up(units, REGION_STEP >> OSMEM_UNIT_SHIFT);
 	int i;
 
+	/* Asked each time when all is used up, the limit would cost a call. */
+	if (to << OSMEM_UNIT_SHIFT > region.reserved)
+		return false;
 	osmem_region_keep_limit();
 	if (to << OSMEM_UNIT_SHIFT > region.reserved)
 		return false;

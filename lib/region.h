@@ -68,8 +68,8 @@ OSMEM_FN void osmem_region_give(size_t first, size_t units);
  */
 OSMEM_FN bool osmem_region_release_spare(void);
 
-/* Unmaps what would not have been reserved under the limit of today. */
-OSMEM_FN void osmem_region_keep_limit(void);
+/* Unmaps what would not have been reserved under today's limit, if any. */
+OSMEM_FN bool osmem_region_keep_limit(void);
 
 /* Slabs have so many bytes more in pages without a slot in use. No lock. */
 OSMEM_FN void osmem_region_add_idle(ptrdiff_t bytes);

@@ -221,24 +221,35 @@ static bool span_empty(void);
 
 /*
  * Memory and address space may be short because of spans that are kept, or
- * because slabs and sets have reserved ahead of a limit that came later: that
- * is given up before the caller is told no.
+ * because slabs and sets have reserved ahead of a limit that came later: first
+ * they keep what they had reserved under it, then what they use.
  */
-static int span_mmap(size_t size, void **start)
+static bool span_make_room(void)
 {
-	int err = osmem_sys_map(size, start);
-	bool more;
+	bool more = span_empty();
 
-	if (err == 0)
-		return 0;
-	more = span_empty();
-	if (osmem_sys_counts_space()) {
-		osmem_lock(&osmem_core_lock);
+	if (!osmem_sys_counts_space())
+		return more;
+	osmem_lock(&osmem_core_lock);
+	more |= osmem_region_keep_limit();
+	more |= osmem_index_keep_limit();
+	if (!more) {
 		more |= osmem_region_release_spare();
 		more |= osmem_index_release_spare();
-		osmem_unlock(&osmem_core_lock);
 	}
-	return more ? osmem_sys_map(size, start) : err;
+	osmem_unlock(&osmem_core_lock);
+	return more;
+}
+
+/* All that is given up before the caller is told no. */
+static int span_mmap(size_t size, void **start)
+{
+	int err;
+
+	do {
+		err = osmem_sys_map(size, start);
+	} while (err != 0 && span_make_room());
+	return err;
 }
 
 static void span_count_map(void)

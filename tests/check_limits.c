@@ -228,6 +228,67 @@ START_TEST(reservations_make_room)
 }
 END_TEST
 
+/* How many there are before there is no memory. */
+static size_t aligned_blocks(size_t alignment, size_t size)
+{
+	size_t count = 0;
+
+	while (os_aligned_alloc(alignment, size) != NULL)
+		count++;
+	MUST_EQ(errno, ENOMEM);
+	/* Refusing is quick, too. */
+	for (int i = 0; i < 2000; i++)
+		MUST(os_aligned_alloc(alignment, size) == NULL);
+	MUST_EQ(os_heap_check(), 0);
+	return count;
+}
+
+/*
+ * Each has a gap before it, which no other fits into: more of them than there
+ * is room for in the sets of free blocks, and none may cost a look at all.
+ */
+START_TEST(gaps_of_aligned_blocks_are_no_burden)
+{
+	static const int modes[] = {OS_MODE_EXACT, OS_MODE_AUTO, OS_MODE_FAST};
+
+	if (child_is_sanitized())
+		return;
+	MUST(os_mallopt(OS_M_WARN, 0) == 1);
+	MUST(os_mallopt(OS_M_MODE, modes[_i]) == 1);
+	os_free(os_malloc(1));
+	limit(RLIMIT_AS, (size_t)96 * MEBIBYTE);
+	MUST(aligned_blocks(64, 64) > 96 * MEBIBYTE / 192 / 2);
+}
+END_TEST
+
+START_TEST(many_aligned_blocks)
+{
+	size_t i;
+
+	MUST(os_mallopt(OS_M_MODE, OS_MODE_EXACT) == 1);
+	for (i = 0; i < 100000; i++)
+		MUST(os_aligned_alloc(1024, 16) != NULL);
+}
+END_TEST
+
+/* What is reserved is no way around it. */
+START_TEST(hardened_blocks_keep_a_later_limit)
+{
+	size_t count = 0;
+
+	if (child_is_sanitized())
+		return;
+	MUST(os_mallopt(OS_M_WARN, 0) == 1);
+	MUST(os_mallopt(OS_M_MODE, OS_MODE_FAST) == 1);
+	MUST(os_mallopt(OS_M_HARDEN, 1) == 1);
+	os_free(os_malloc(1));
+	limit(RLIMIT_AS, (size_t)128 * MEBIBYTE);
+	while (os_malloc(4000) != NULL)
+		MUST(++count < (size_t)128 * MEBIBYTE / 4096);
+	MUST_EQ(errno, ENOMEM);
+}
+END_TEST
+
 /* Pages of address space. */
 static long space(void)
 {
@@ -341,6 +402,9 @@ int main(int argc, char **argv)
 	tcase_add_test(tcase, address_space_lowered_later);
 	tcase_add_test(tcase, data_lowered_later);
 	tcase_add_test(tcase, reservations_make_room);
+	tcase_add_loop_test(tcase, gaps_of_aligned_blocks_are_no_burden, 0, 3);
+	tcase_add_test(tcase, many_aligned_blocks);
+	tcase_add_test(tcase, hardened_blocks_keep_a_later_limit);
 	tcase_add_test(tcase, reservations_stay_where_they_do_not_count);
 	tcase_add_test(tcase, freed_blocks_make_room);
 	tcase_add_test(tcase, reservations_leave_room_for_threads);
