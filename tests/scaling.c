@@ -4,14 +4,17 @@
  *
  * Times os_free + os_malloc of random blocks among 10^2 to 10^6 live blocks of
  * 64 bytes, each number in a process of its own, the best of some rounds, and
- * prints nanoseconds per pair and the ratio of the last to the first. A bench
- * program: nothing is judged. The table of blocks is mapped, so that libc's
- * malloc leaves the break alone.
+ * prints nanoseconds per pair and the ratio of the last to the first. With the
+ * argument "turn" of one block after the other, so that memory is at hand and
+ * what is left is the allocator's own. A bench program: nothing is judged. The
+ * table of blocks is mapped, so that libc's malloc leaves the break alone.
  */
 #include "osmem.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -22,6 +25,7 @@
 #define ROUNDS 5
 
 static uint64_t state = 88172645463325252u;
+static bool in_turn;
 
 static uint64_t next_random(void)
 {
@@ -54,7 +58,7 @@ static double time_pairs(void **blocks, size_t count)
 	size_t i, at;
 
 	for (i = 0; i < PAIRS; i++) {
-		at = (size_t)(next_random() % count);
+		at = in_turn ? i % count : (size_t)(next_random() % count);
 		os_free(blocks[at]);
 		blocks[at] = os_malloc(BLOCK);
 		if (blocks[at] == NULL)
@@ -86,7 +90,7 @@ static int measure(size_t count, double *best)
 	return 0;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	double *best = map(sizeof(*best), MAP_SHARED);
 	double first = 0;
@@ -96,6 +100,7 @@ int main(void)
 
 	if (best == NULL)
 		return 1;
+	in_turn = argc > 1 && strcmp(argv[1], "turn") == 0;
 	for (count = 100; count <= 1000000; count *= 10) {
 		pid = fork();
 		if (pid == 0)
