@@ -237,7 +237,7 @@ void *osmem_core_serve_zero(size_t size)
 		p = core_get(size, OSMEM_ALIGN, threshold, &zero);
 	core_show(p, size, zero);
 	if (p != NULL && !zero)
-		memset(p, 0, size);
+		memset(p, 0, osmem_core_clears(p, size));
 	osmem_sites_note(p, OSMEM_SITE_ALLOC);
 	return p;
 }

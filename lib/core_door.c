@@ -18,6 +18,7 @@
 #include "region.h"
 #include "report.h"
 #include "thread.h"
+#include "watch.h"
 
 #include <errno.h>
 #include <string.h>
@@ -138,6 +139,16 @@ void *osmem_core_alloc(size_t size)
 		return door_alloc_hard(size);
 	p = osmem_hot_large(size);
 	return likely(p != NULL) ? p : door_alloc_long(size);
+}
+
+size_t osmem_core_clears(const void *p, size_t size)
+{
+	if (osmem_region_holds(p))
+		return osmem_hot_clears(p, size);
+	/* Who watches lets nobody write behind what was asked for. */
+	if (osmem_hard_is_used() || osmem_watch_is_on())
+		return size;
+	return osmem_block_of(p)->size;
 }
 
 static __attribute__((noinline)) void *door_zero_long(size_t size)

@@ -13,6 +13,8 @@
 /* alignment: OSMEM_ALIGN or more. */
 OSMEM_FN void *osmem_core_serve(size_t size, size_t alignment);
 OSMEM_FN void *osmem_core_serve_zero(size_t size);
+/* As osmem_hot_clears, of any new block. */
+OSMEM_FN size_t osmem_core_clears(const void *p, size_t size);
 /* The same by a mapping, which nobody wants to see. */
 OSMEM_FN void *osmem_core_serve_map(size_t size);
 OSMEM_FN void osmem_core_serve_free(const char *call, void *ptr);

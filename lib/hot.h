@@ -23,6 +23,8 @@ OSMEM_FN void *osmem_hot_alloc(size_t size, size_t alignment);
  */
 OSMEM_FN size_t osmem_hot_size(size_t size, size_t alignment);
 
+enum { OSMEM_HOT_CLEARED = 4096 };
+
 static inline void *osmem_hot_none(size_t size)
 {
 	(void)size;
@@ -33,6 +35,17 @@ static inline void *osmem_hot_none(size_t size)
 static inline void *osmem_hot_small(size_t size)
 {
 	return osmem_thread_alloc(size, osmem_hot_none);
+}
+
+/*
+ * What calloc clears of a slot for size bytes: all that malloc_usable_size()
+ * says, as programs may use it, but where that could cost a page.
+ */
+static inline size_t osmem_hot_clears(const void *slot, size_t size)
+{
+	size_t all = osmem_slab_held(slot)->size;
+
+	return all <= OSMEM_HOT_CLEARED ? all : size;
 }
 
 /* The same for sizes that the hot path does not know. */

@@ -334,6 +334,31 @@ START_TEST(usable_size_can_be_used)
 }
 END_TEST
 
+/* Programs use what they are told that they have (up to a page of it). */
+START_TEST(calloc_clears_what_is_usable)
+{
+	static const int modes[] = {OS_MODE_EXACT, OS_MODE_AUTO, OS_MODE_FAST};
+	size_t size, usable, i;
+	int round;
+	char *p;
+
+	MUST(os_mallopt(OS_M_MODE, modes[_i]) == 1);
+	for (round = 0; round < 40; round++) {
+		for (size = 1; size < 3500; size += round == 0 ? 1 : 97) {
+			p = os_malloc(size);
+			memset(p, 0xeb, os_malloc_usable_size(p));
+			os_free(p);
+			p = os_calloc(1, size);
+			usable = os_malloc_usable_size(p);
+			MUST(usable >= size);
+			for (i = 0; i < usable; i++)
+				MUST_EQ(p[i], 0);
+			os_free(p);
+		}
+	}
+}
+END_TEST
+
 START_TEST(free_keeps_errno_and_takes_null)
 {
 	void *small = os_malloc(10);
@@ -549,6 +574,7 @@ int main(void)
 	tcase_add_test(tcase, alignments_from_8_to_a_mebibyte);
 	tcase_add_test(tcase, alignments_find_the_only_hole);
 	tcase_add_test(tcase, usable_size_can_be_used);
+	tcase_add_loop_test(tcase, calloc_clears_what_is_usable, 0, 3);
 	tcase_add_test(tcase, free_keeps_errno_and_takes_null);
 	tcase_add_test(tcase, trim_says_whether_it_gave_anything);
 	tcase_add_test(tcase, mallopt_takes_what_is_in_range);
