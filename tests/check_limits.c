@@ -237,7 +237,7 @@ static size_t aligned_blocks(size_t alignment, size_t size)
 		count++;
 	MUST_EQ(errno, ENOMEM);
 	/* Refusing is quick, too. */
-	for (int i = 0; i < 2000; i++)
+	for (int i = 0; i < 300; i++)
 		MUST(os_aligned_alloc(alignment, size) == NULL);
 	MUST_EQ(os_heap_check(), 0);
 	return count;
@@ -256,8 +256,8 @@ START_TEST(gaps_of_aligned_blocks_are_no_burden)
 	MUST(os_mallopt(OS_M_WARN, 0) == 1);
 	MUST(os_mallopt(OS_M_MODE, modes[_i]) == 1);
 	os_free(os_malloc(1));
-	limit(RLIMIT_AS, (size_t)96 * MEBIBYTE);
-	MUST(aligned_blocks(64, 64) > 96 * MEBIBYTE / 192 / 2);
+	limit(RLIMIT_AS, (size_t)48 * MEBIBYTE);
+	MUST(aligned_blocks(64, 64) > 48 * MEBIBYTE / 192 / 2);
 }
 END_TEST
 
