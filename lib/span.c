@@ -221,8 +221,9 @@ static bool span_empty(void);
 
 /*
  * Memory and address space may be short because of spans that are kept, or
- * because slabs and sets have reserved ahead of a limit that came later: first
- * they keep what they had reserved under it, then what they use.
+ * because slabs and sets have reserved ahead of a limit that came later: they
+ * keep what they use, but in the replacement, where no call is promised, what
+ * they had reserved under it, if that will do.
  */
 static bool span_make_room(void)
 {
@@ -231,9 +232,11 @@ static bool span_make_room(void)
 	if (!osmem_sys_counts_space())
 		return more;
 	osmem_lock(&osmem_core_lock);
-	more |= osmem_region_keep_limit();
-	more |= osmem_index_keep_limit();
-	if (!more) {
+	if (OSMEM_IS_REPLACEMENT) {
+		more |= osmem_region_keep_limit();
+		more |= osmem_index_keep_limit();
+	}
+	if (!more || !OSMEM_IS_REPLACEMENT) {
 		more |= osmem_region_release_spare();
 		more |= osmem_index_release_spare();
 	}
