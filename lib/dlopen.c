@@ -15,9 +15,8 @@
 #include <stdatomic.h>
 #include <string.h>
 
-#define DLOPEN_EXPORT __attribute__((visibility("default")))
-
-DLOPEN_EXPORT void *osmem_dlopen(const char *file, int flags);
+__attribute__((visibility("default"))) void *osmem_dlopen(const char *file,
+							  int flags);
 
 /* Not in every static program; before glibc 2.34 only where -ldl is. */
 void *dlsym(void *handle, const char *name) __attribute__((weak));
@@ -45,7 +44,7 @@ static dlopen_function *dlopen_next(void)
  * The last call is a jump, where the compiler optimises: who calls is who libc
  * sees, whose own search path counts.
  */
-DLOPEN_EXPORT void *osmem_dlopen(const char *file, int flags)
+void *osmem_dlopen(const char *file, int flags)
 {
 	dlopen_function *next = dlopen_next();
 

@@ -202,6 +202,9 @@ static bool slabs_commit_tables(size_t units)
 
 	if (units <= from)
 		return true;
+	/* Asked each time when all is used up, the limit would cost calls. */
+	if (to << HARD_UNIT_SHIFT > r->reserved)
+		return false;
 	if (osmem_sys_counts_space())
 		slabs_shrink(slabs_largest());
 	if (to << HARD_UNIT_SHIFT > r->reserved)

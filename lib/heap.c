@@ -318,10 +318,10 @@ static OSMEM_COLD bool heap_relist(bool now)
 	struct block_meta *b;
 	struct block_meta *next;
 
-	osmem_heap.misses++;
-	if (osmem_heap.unlisted == 0 ||
-	    (now ? !osmem_heap.lost :
-		   osmem_heap.misses < osmem_heap.blocks / 8))
+	if (osmem_heap.unlisted == 0)
+		return false;
+	if (now ? !osmem_heap.lost :
+		  ++osmem_heap.misses < osmem_heap.blocks / 8)
 		return false;
 	osmem_heap.misses = 0;
 	for (b = osmem_heap.first; b != NULL; b = b->next) {

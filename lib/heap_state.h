@@ -71,9 +71,10 @@ static inline void osmem_heap_list_freed(void)
 		osmem_heap_lose();
 }
 
-/* The same for a block for whose key there was no memory. */
+/* Makes a block ready for whose key there was no memory, or leaves it out. */
 OSMEM_FN OSMEM_COLD void osmem_heap_crowd_in(struct block_meta *b);
 
+/* Without memory for its keys a block is in no set: see heap_relist(). */
 static inline void osmem_heap_make_ready(struct block_meta *b)
 {
 	if (unlikely(!osmem_bins_insert(&osmem_heap.ready,

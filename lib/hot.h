@@ -23,6 +23,7 @@ OSMEM_FN void *osmem_hot_alloc(size_t size, size_t alignment);
  */
 OSMEM_FN size_t osmem_hot_size(size_t size, size_t alignment);
 
+/* Larger slots may end in pages that nobody has touched. */
 enum { OSMEM_HOT_CLEARED = 4096 };
 
 static inline void *osmem_hot_none(size_t size)

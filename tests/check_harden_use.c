@@ -7,6 +7,7 @@
  */
 #include "common.h"
 #include "harden.h"
+#include "space_now.h"
 #include "suite.h"
 #include "workload.h"
 
@@ -317,20 +318,6 @@ START_TEST(checks_find_what_is_broken)
 }
 END_TEST
 
-static size_t address_space(void)
-{
-	FILE *f = fopen("/proc/self/status", "r");
-	char line[200];
-	size_t kib = 0;
-
-	MUST(f != NULL);
-	while (kib == 0 && fgets(line, sizeof(line), f) != NULL)
-		sscanf(line, "VmSize: %zu", &kib);
-	fclose(f);
-	MUST(kib != 0);
-	return kib << 10;
-}
-
 START_TEST(what_freed_blocks_keep_is_bounded)
 {
 	enum { MANY = 100 };
@@ -341,12 +328,12 @@ START_TEST(what_freed_blocks_keep_is_bounded)
 	if (child_is_sanitized() || child_is_emulated())
 		return;
 	churn(size, 1);
-	before = address_space();
+	before = space_now();
 	churn(size, MANY);
-	MUST(address_space() < before + MANY / 2 * size);
+	MUST(space_now() < before + MANY / 2 * size);
 	for (i = 0; i < 3; i++)
 		churn(size / 3, MANY);
-	MUST(address_space() < before + MANY / 2 * size);
+	MUST(space_now() < before + MANY / 2 * size);
 }
 END_TEST
 

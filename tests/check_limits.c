@@ -10,13 +10,13 @@
 
 #include "child.h"
 #include "must.h"
+#include "space_now.h"
 #include "suite.h"
 #include "workload.h"
 
 #include <check.h>
 #include <osmem.h>
 #include <pthread.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -289,31 +289,20 @@ START_TEST(hardened_blocks_keep_a_later_limit)
 }
 END_TEST
 
-/* Pages of address space. */
-static long space(void)
-{
-	FILE *f = fopen("/proc/self/statm", "r");
-	long pages = 0;
-
-	MUST(f != NULL && fscanf(f, "%ld", &pages) == 1);
-	fclose(f);
-	return pages;
-}
-
 /* Where only memory is limited it would help nobody: one mmap, rule 24. */
 START_TEST(reservations_stay_where_they_do_not_count)
 {
-	long before;
+	size_t before;
 
 	if (child_is_sanitized())
 		return;
 	MUST(os_mallopt(OS_M_WARN, 0) == 1);
 	os_free(os_malloc(100));
 	limit(RLIMIT_DATA, (size_t)64 * MEBIBYTE);
-	space();
-	before = space();
+	space_now();
+	before = space_now();
 	MUST(os_malloc((size_t)128 * MEBIBYTE) == NULL && errno == ENOMEM);
-	MUST_EQ(space(), before);
+	MUST_EQ(space_now(), before);
 }
 END_TEST
 
