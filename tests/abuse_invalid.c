@@ -168,9 +168,14 @@ static void wrong_size(const struct abuse_kind *kind, int factor)
 				       : kind->size / (size_t)-factor);
 }
 
-static void wrong_alignment(const struct abuse_kind *kind, int alignment)
+/* The least that the block does not happen to have. */
+static void wrong_alignment(const struct abuse_kind *kind, int unused)
 {
-	abuse_free_aligned_sized(get_one(kind), (size_t)alignment, kind->size);
+	char *p = get_one(kind);
+	uintptr_t alignment = ((uintptr_t)p & -(uintptr_t)p) * 2;
+
+	(void)unused;
+	abuse_free_aligned_sized(p, alignment, kind->size);
 }
 
 #define BY_ALL(name, fn) \
@@ -193,7 +198,7 @@ static const struct abuse_action actions[] = {
 	{"free_sized-double", wrong_size, 2},
 	{"free_sized-quarter", wrong_size, -4},
 	{"free_sized-nothing", wrong_size, -1000000000},
-	{"free_aligned_sized", wrong_alignment, 1 << 26},
+	{"free_aligned_sized", wrong_alignment, 0},
 };
 
 const struct abuse_suite abuse_invalid =
