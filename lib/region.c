@@ -270,6 +270,11 @@ static void region_make_room(void)
 	atomic_store_explicit(&region_count.room, most, memory_order_relaxed);
 }
 
+size_t osmem_region_longest_dirty(void)
+{
+	return osmem_runs_longest(&region.dirty);
+}
+
 /* Dirty runs first: their pages are there. */
 bool osmem_region_take(size_t units, size_t *first, bool *dirty)
 {

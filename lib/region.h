@@ -59,6 +59,9 @@ OSMEM_FN bool osmem_region_open(void *nobody);
  */
 OSMEM_FN bool osmem_region_take(size_t units, size_t *first, bool *dirty);
 
+/* How many units in a row there are that have their memory still. */
+OSMEM_FN size_t osmem_region_longest_dirty(void);
+
 /* Gives units back, which may have been written to. */
 OSMEM_FN void osmem_region_give(size_t first, size_t units);
 

@@ -71,3 +71,10 @@ bool osmem_runs_get_longest(struct osmem_runs *runs, size_t most, size_t *first,
 		runs_add(runs, key.b, *first - key.b);
 	return true;
 }
+
+size_t osmem_runs_longest(const struct osmem_runs *runs)
+{
+	struct osmem_key key = { UINTPTR_MAX, UINTPTR_MAX };
+
+	return osmem_index_at_most(&runs->lengths, key, &key) ? key.a : 0;
+}

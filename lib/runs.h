@@ -32,4 +32,7 @@ OSMEM_FN bool osmem_runs_get(struct osmem_runs *runs, size_t units,
 OSMEM_FN bool osmem_runs_get_longest(struct osmem_runs *runs, size_t most,
 				     size_t *first, size_t *units);
 
+/* How many units the longest run has; 0 without any. */
+OSMEM_FN size_t osmem_runs_longest(const struct osmem_runs *runs);
+
 #endif

@@ -64,6 +64,17 @@ void osmem_slab_set_owner(struct osmem_slab *s, struct osmem_thread *owner)
 
 /* --- slabs come and go --- */
 
+static bool slab_wastes(size_t units, size_t size)
+{
+	return units * OSMEM_UNIT % size > units * OSMEM_UNIT / SLAB_WASTE;
+}
+
+/* What so many units have room for, in bytes. */
+static uint32_t slab_most(size_t units, size_t size)
+{
+	return (uint32_t)(units * OSMEM_UNIT / size * size);
+}
+
 static size_t slab_units(size_t size)
 {
 	bool large = size >= SLAB_LARGE_SLOT &&
@@ -78,7 +89,7 @@ static size_t slab_units(size_t size)
 	while (units < SLAB_UNITS_MOST &&
 	       (units + 1) * OSMEM_UNIT / size <= OSMEM_SLAB_PIECES &&
 	       (units * OSMEM_UNIT / size < least ||
-		units * OSMEM_UNIT % size > units * OSMEM_UNIT / SLAB_WASTE))
+		slab_wastes(units, size)))
 		units++;
 	return units;
 }
@@ -101,7 +112,7 @@ static void slab_compute_shape(struct slab_shape *shape, size_t size)
 	/* The first term is 2^64 / size, rounded down. */
 	shape->magic = UINT64_MAX / size + osmem_is_power_of_two(size) + 1;
 	shape->size = (uint32_t)size;
-	shape->most = (uint32_t)(slots * size);
+	shape->most = slab_most(units, size);
 	shape->part = 1;
 	while ((size_t)shape->part * SLAB_PARTS < slots)
 		shape->part *= 2;
@@ -124,14 +135,15 @@ static const struct slab_shape *slab_shape(unsigned int class)
 }
 
 static void slab_measure(struct osmem_slab *s, unsigned int class,
-			 const struct slab_shape *shape)
+			 const struct slab_shape *shape, size_t units)
 {
 	s->magic = shape->magic;
 	s->size = shape->size;
-	s->most = shape->most;
+	s->most = units == shape->units ? shape->most :
+					  slab_most(units, shape->size);
 	s->part = shape->part;
 	s->class = (uint8_t) class;
-	s->units = shape->units;
+	s->units = (uint16_t)units;
 	s->by_slot = shape->by_slot;
 }
 
@@ -171,11 +183,28 @@ static void slab_make_map(struct osmem_slab *s, size_t unit)
 	s->ready = 0;
 }
 
+/*
+ * Fewer than usual for fewer slots, if that takes no fresh memory: what grows
+ * leaves one class after the other, in rows too short for the next. Core's
+ * lock.
+ */
+static size_t slab_units_at_hand(const struct slab_shape *shape)
+{
+	size_t units = osmem_region_longest_dirty();
+
+	if (units >= shape->units)
+		return shape->units;
+	while (units * OSMEM_UNIT >= shape->size &&
+	       slab_wastes(units, shape->size))
+		units--;
+	return units * OSMEM_UNIT >= shape->size ? units : shape->units;
+}
+
 struct osmem_slab *osmem_slab_new(unsigned int class,
 				  struct osmem_thread *owner)
 {
 	const struct slab_shape *shape = slab_shape(class);
-	size_t units = shape->units;
+	size_t units = slab_units_at_hand(shape);
 	struct osmem_slab *s;
 	size_t first;
 	size_t i;
@@ -187,7 +216,7 @@ struct osmem_slab *osmem_slab_new(unsigned int class,
 		return NULL;
 	s = osmem_slab_record(first);
 	s->start = osmem_region.base + (first << OSMEM_UNIT_SHIFT);
-	slab_measure(s, class, shape);
+	slab_measure(s, class, shape, units);
 	s->secret = slab_new_secret(s->start);
 	s->dirty = dirty;
 	s->idle = 0;

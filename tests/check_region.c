@@ -124,6 +124,8 @@ START_TEST(runs_are_what_a_map_says)
 		for (count = 0, i = 0; i < UNITS; i++)
 			count += is_free[i];
 		MUST_EQ(runs.units, count);
+		MUST_EQ(osmem_runs_longest(&runs),
+			longest() == UNITS ? 0 : length(longest()));
 	}
 	MUST_EQ(osmem_index_check(&runs.places), 0);
 	MUST_EQ(osmem_index_check(&runs.lengths), 0);

@@ -335,6 +335,68 @@ START_TEST(a_spent_slab_serves_any_class)
 }
 END_TEST
 
+/* How many units a new slab has while so many in a row have memory. */
+static size_t units_of_new(unsigned int class, size_t row, bool *dirty)
+{
+	struct osmem_slab *s;
+	size_t units;
+	size_t first;
+	size_t other;
+
+	os_malloc_trim(0);
+	osmem_lock(&osmem_core_lock);
+	if (row != 0) {
+		MUST(osmem_region_take(row, &first, dirty));
+		MUST(osmem_region_take(1, &other, dirty));
+		osmem_region_give(first, row);
+	}
+	MUST_EQ(osmem_region_longest_dirty(), row);
+	s = osmem_slab_new(class, NULL);
+	MUST(s != NULL);
+	MUST(s->most >= s->size && s->most <= s->units * OSMEM_UNIT);
+	units = s->units;
+	*dirty = s->dirty;
+	osmem_slab_delete(s);
+	if (row != 0)
+		osmem_region_give(other, 1);
+	osmem_unlock(&osmem_core_lock);
+	return units;
+}
+
+/* The most units of a row of which slots waste at most a 12th; 0 for none. */
+static size_t fitting(size_t size, size_t row)
+{
+	while (row * OSMEM_UNIT >= size &&
+	       row * OSMEM_UNIT % size * 12 > row * OSMEM_UNIT)
+		row--;
+	return row * OSMEM_UNIT >= size ? row : 0;
+}
+
+START_TEST(a_slab_takes_the_memory_at_hand)
+{
+	const size_t sizes[] = {1000, OSMEM_UNIT / 4, OSMEM_UNIT,
+				OSMEM_UNIT + 1};
+	size_t usual, units, row, i;
+	bool dirty;
+
+	/* So that there are slabs. */
+	os_free(os_malloc(1));
+	for (i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		unsigned int class = osmem_class_of(sizes[i]);
+
+		usual = units_of_new(class, 0, &dirty);
+		for (row = 1; row < usual + 2; row++) {
+			units = row > usual ? usual :
+				fitting(osmem_class_size(class), row);
+			MUST_EQ(units_of_new(class, row, &dirty),
+				units != 0 ? units : usual);
+			MUST(dirty == (units != 0));
+		}
+	}
+	MUST_EQ(os_heap_check(), 0);
+}
+END_TEST
+
 /* None of the last size is for nothing. */
 enum {
 	LARGE_THREADS = 4,
@@ -447,6 +509,7 @@ int main(void)
 	tcase_add_test(tcase, what_is_written_into_free_slots_leads_nowhere);
 	tcase_add_test(tcase, the_door_can_be_shut);
 	tcase_add_test(tcase, a_spent_slab_serves_any_class);
+	tcase_add_test(tcase, a_slab_takes_the_memory_at_hand);
 	tcase_add_test(tcase, a_child_has_large_bins_again);
 	tcase_add_test(tcase, walk_and_statistics_see_slots);
 	suite_add_tcase(suite, tcase);

@@ -111,6 +111,11 @@ size_t osmem_sys_page_size(void)
 	return 4096;
 }
 
+size_t osmem_region_longest_dirty(void)
+{
+	return 0;
+}
+
 bool osmem_region_take(size_t units, size_t *first, bool *dirty)
 {
 	*first = units_taken;

@@ -66,7 +66,7 @@ static void prove_class(unsigned int class)
 	uint32_t offset;
 
 	slab.start = base;
-	slab_measure(&slab, class, shape);
+	slab_measure(&slab, class, shape, shape->units);
 	slots = slab.most / slab.size;
 	offset = place(shape->units);
 	carved = carved_slots(offset % slab.size == 0,
