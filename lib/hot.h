@@ -119,6 +119,22 @@ static inline bool osmem_hot_keeps(const void *ptr, size_t size)
 }
 
 /*
+ * Whether size bytes may have been asked for of a slot. The smallest ones serve
+ * all up to their ends.
+ */
+static inline bool osmem_hot_was_for(size_t slot, size_t size)
+{
+	return osmem_hot_fits(slot, size - 1 < 7 ? 8 : size);
+}
+
+/* As osmem_thread_free, for who knows the size. */
+static inline __attribute__((always_inline)) bool
+osmem_hot_free_sized(void *ptr, size_t size)
+{
+	return osmem_thread_free_if(ptr, osmem_hot_was_for, size);
+}
+
+/*
  * The same for a located slot; if it is large, the pages at its end go back
  * when they are many.
  */

@@ -215,13 +215,26 @@ EXPORT void *pvalloc(size_t size)
 	return malloc_aligned(page, osmem_up(size + (size == 0), page));
 }
 
+/* The news of some C++ runtimes ask for a byte when the size is 0. */
+static __attribute__((noinline)) void
+malloc_free_sized_slow(void *ptr, size_t size, const char *call)
+{
+	if (ptr != NULL)
+		osmem_core_free_sized(call, ptr, 0, malloc_at_least(size),
+				      size + (size == 0));
+}
+
+static inline void malloc_free_sized(const char *call, void *ptr, size_t size)
+{
+	osmem_stats_count(OSMEM_STATS_FREE, 0);
+	if (likely(osmem_hot_free_sized(ptr, size)))
+		return;
+	malloc_free_sized_slow(ptr, size, call);
+}
+
 EXPORT void free_sized(void *ptr, size_t size)
 {
-	size_t asked = malloc_at_least(size);
-
-	osmem_stats_count(OSMEM_STATS_FREE, 0);
-	if (ptr != NULL)
-		osmem_core_free_sized("free_sized", ptr, 0, asked, asked);
+	malloc_free_sized("free_sized", ptr, size);
 }
 
 EXPORT void free_aligned_sized(void *ptr, size_t alignment, size_t size)
@@ -404,30 +417,14 @@ DELETE_EXPORT _ZdaPvRKSt9nothrow_t(void *ptr, const void *tag)
 	malloc_free("operator delete[]", ptr);
 }
 
-/*
- * The news of some runtimes round a size up to the alignment, and ask for a
- * byte when it is 0.
- */
-static void malloc_delete(const char *call, void *ptr, size_t alignment,
-			  size_t size)
-{
-	size_t most = osmem_up(size + (size == 0),
-			       alignment + (alignment == 0));
-
-	osmem_stats_count(OSMEM_STATS_FREE, 0);
-	if (ptr != NULL)
-		osmem_core_free_sized(call, ptr, alignment,
-				      malloc_at_least(size), most);
-}
-
 DELETE_EXPORT DELETE(_ZdlPv, )(void *ptr, size_t size)
 {
-	malloc_delete("operator delete", ptr, 0, size);
+	malloc_free_sized("operator delete", ptr, size);
 }
 
 DELETE_EXPORT DELETE(_ZdaPv, )(void *ptr, size_t size)
 {
-	malloc_delete("operator delete[]", ptr, 0, size);
+	malloc_free_sized("operator delete[]", ptr, size);
 }
 
 DELETE_EXPORT _ZdlPvSt11align_val_t(void *ptr, size_t alignment)
@@ -456,6 +453,19 @@ DELETE_EXPORT _ZdaPvSt11align_val_tRKSt9nothrow_t(void *ptr, size_t alignment,
 	(void)alignment;
 	(void)tag;
 	malloc_free("operator delete[]", ptr);
+}
+
+/* Here some round the size up to the alignment. */
+static void malloc_delete(const char *call, void *ptr, size_t alignment,
+			  size_t size)
+{
+	size_t most = osmem_up(size + (size == 0),
+			       alignment + (alignment == 0));
+
+	osmem_stats_count(OSMEM_STATS_FREE, 0);
+	if (ptr != NULL)
+		osmem_core_free_sized(call, ptr, alignment,
+				      malloc_at_least(size), most);
 }
 
 DELETE_EXPORT DELETE(_ZdlPv, St11align_val_t)(void *ptr, size_t size,

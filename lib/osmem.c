@@ -175,7 +175,7 @@ size_t os_malloc_usable_size(const void *ptr)
 void os_free_sized(void *ptr, size_t size)
 {
 	osmem_stats_count(OSMEM_STATS_FREE, 0);
-	if (ptr != NULL)
+	if (unlikely(!osmem_hot_free_sized(ptr, size)) && ptr != NULL)
 		osmem_core_free_sized("os_free_sized", ptr, 0, size,
 				      size);
 }

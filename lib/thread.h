@@ -216,10 +216,12 @@ static inline bool osmem_thread_owns(const struct osmem_thread *t,
 }
 
 /*
- * Frees a slot of the thread's own slabs. False when it is none, or looks
- * wrong: take the slow path, which finds out.
+ * Frees a slot of the thread's own slabs, if it suits size, or may have any.
+ * False when it is none, or looks wrong: take the slow path, which finds out.
  */
-static inline __attribute__((always_inline)) bool osmem_thread_free(void *ptr)
+static inline __attribute__((always_inline)) bool
+osmem_thread_free_if(void *ptr, bool (*suits)(size_t slot, size_t size),
+		     size_t size)
 {
 	struct osmem_thread *t = osmem_thread_self;
 	size_t offset = (uintptr_t)ptr - t->base;
@@ -235,7 +237,8 @@ static inline __attribute__((always_inline)) bool osmem_thread_free(void *ptr)
 	s = t->heads[offset >> OSMEM_UNIT_SHIFT];
 	class = t->unit_classes[offset >> OSMEM_UNIT_SHIFT];
 	if (unlikely(!osmem_thread_owns(t, s)) ||
-	    unlikely(!osmem_slab_is_slot(s, ptr)))
+	    unlikely(!osmem_slab_is_slot(s, ptr)) ||
+	    (suits != NULL && unlikely(!suits(s->size, size))))
 		return false;
 	mark = t->key ^ (uintptr_t)ptr;
 	if (unlikely(slot[1] == mark))
@@ -250,6 +253,11 @@ static inline __attribute__((always_inline)) bool osmem_thread_free(void *ptr)
 	place[1] = ptr;
 	*top = place + 1;
 	return true;
+}
+
+static inline __attribute__((always_inline)) bool osmem_thread_free(void *ptr)
+{
+	return osmem_thread_free_if(ptr, NULL, 0);
 }
 
 /* A slot of a hot class, out of the thread's bin; NULL without space. */
