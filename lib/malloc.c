@@ -249,7 +249,11 @@ EXPORT void free_aligned_sized(void *ptr, size_t alignment, size_t size)
 
 EXPORT size_t malloc_usable_size(void *ptr)
 {
-	return ptr == NULL ? 0 : osmem_core_usable("malloc_usable_size", ptr);
+	size_t size = osmem_hot_usable(ptr);
+
+	if (likely(size != 0) || ptr == NULL)
+		return size;
+	return osmem_core_usable("malloc_usable_size", ptr);
 }
 
 EXPORT int malloc_trim(size_t pad)

@@ -168,8 +168,11 @@ int os_posix_memalign(void **memptr, size_t alignment, size_t size)
 
 size_t os_malloc_usable_size(const void *ptr)
 {
-	return ptr == NULL ? 0 :
-			     osmem_core_usable("os_malloc_usable_size", ptr);
+	size_t size = osmem_hot_usable(ptr);
+
+	if (likely(size != 0) || ptr == NULL)
+		return size;
+	return osmem_core_usable("os_malloc_usable_size", ptr);
 }
 
 void os_free_sized(void *ptr, size_t size)

@@ -2,9 +2,10 @@
 /*
  * pairs.c - calls malloc and free in turns, to be counted by others.
  *
- * pairs limits prints how many instructions the two may take in this build,
- * or, with status 77, why none can be told. pairs PREFIX SIZE COUNT ... makes
- * so many pairs of each size with the process's PREFIXmalloc and PREFIXfree.
+ * pairs limits prints how many instructions malloc, free and free_sized may
+ * take in this build, or, with status 77, why none can be told. pairs PREFIX
+ * SIZE COUNT ... makes so many pairs of each size with the process's
+ * PREFIXmalloc and PREFIXfree, and as many with PREFIXfree_sized.
  */
 #define _GNU_SOURCE
 #include <config.h>
@@ -16,6 +17,7 @@
 
 typedef void *alloc_function(size_t size);
 typedef void free_function(void *ptr);
+typedef void free_sized_function(void *ptr, size_t size);
 
 static int limits(void)
 {
@@ -30,10 +32,10 @@ static int limits(void)
 	return 77;
 #elif defined(__clang__)
 	/* Loads a byte and extends it in two steps; tests what it counted. */
-	puts("17 33");
+	puts("17 33 46");
 	return 0;
 #else
-	puts("16 32");
+	puts("16 32 44");
 	return 0;
 #endif
 }
@@ -57,6 +59,7 @@ int main(int argc, char **argv)
 {
 	alloc_function *alloc;
 	free_function *release;
+	free_sized_function *release_sized;
 	int i;
 
 	if (argc == 2 && strcmp(argv[1], "limits") == 0)
@@ -65,12 +68,15 @@ int main(int argc, char **argv)
 		return 2;
 	find(argv[1], "malloc", &alloc);
 	find(argv[1], "free", &release);
+	find(argv[1], "free_sized", &release_sized);
 	for (i = 2; i + 1 < argc; i += 2) {
 		size_t size = strtoul(argv[i], NULL, 10);
 		unsigned long count = strtoul(argv[i + 1], NULL, 10);
 
-		for (; count > 0; count--)
+		for (; count > 0; count--) {
 			release(alloc(size));
+			release_sized(alloc(size), size);
+		}
 	}
 	return 0;
 }
