@@ -373,7 +373,9 @@ static void thread_reopen(struct osmem_thread *t, unsigned int class)
 	const struct thread_rule *rule = &thread_rules[class];
 	ptrdiff_t most = thread_bin_least(rule->size) / 2;
 
-	osmem_thread_set_most(t, class, most < rule->first ? most : rule->first);
+	if (most > rule->first)
+		most = rule->first;
+	osmem_thread_set_most(t, class, most);
 }
 
 /* A full bin is widened, if it was refilled since it was full the last time. */
