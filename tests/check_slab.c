@@ -163,6 +163,30 @@ static void free_not_carved(void *p)
 	os_free(hidden);
 }
 
+static void free_sized_twice(void *p)
+{
+	size_t size = os_malloc_usable_size(p);
+
+	hidden = p;
+	os_free_sized(hidden, size);
+	os_free_sized(hidden, size);
+}
+
+static void free_as_half(void *p)
+{
+	os_free_sized(p, os_malloc_usable_size(p) / 2 - 8);
+}
+
+static void free_as_more(void *p)
+{
+	os_free_sized(p, os_malloc_usable_size(p) + 1);
+}
+
+static void free_as_nothing(void *p)
+{
+	os_free_sized(p, 0);
+}
+
 static void expect_abort(void (*misuse)(void *), void *p, const char *text)
 {
 	struct child child;
@@ -194,6 +218,43 @@ START_TEST(misuse_is_reported)
 		expect_abort(free_inside, hidden,
 			     "bytes, free; the pointer is");
 	}
+}
+END_TEST
+
+static void expect_sized_misuse(void *p)
+{
+	size_t size = os_malloc_usable_size(p);
+
+	expect_abort(free_sized_twice, p, "double free");
+	expect_abort(free_as_more, p, "wrong size");
+	expect_abort(free_as_nothing, p, "wrong size");
+	if (size > 16)
+		expect_abort(free_as_half, p, "wrong size");
+	os_free_sized(p, size > 16 ? size / 2 : 1);
+}
+
+static void *allocate(void *size)
+{
+	return os_malloc(*(size_t *)size);
+}
+
+/* Of the thread's own slabs, and of one's that has ended. */
+START_TEST(sized_frees_look_at_the_size)
+{
+	size_t sizes[] = {8, 16, 40, 1000, 20000, 100000};
+	pthread_t thread;
+	void *p;
+	size_t i;
+
+	for (i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		expect_sized_misuse(os_malloc(sizes[i]));
+		if (!OSMEM_CONF_THREADS)
+			continue;
+		MUST(pthread_create(&thread, NULL, allocate, &sizes[i]) == 0);
+		MUST(pthread_join(thread, &p) == 0);
+		expect_sized_misuse(p);
+	}
+	MUST_EQ(os_heap_check(), 0);
 }
 END_TEST
 
@@ -506,6 +567,7 @@ int main(void)
 	tcase_add_test(tcase, only_starts_of_carved_slots_are_slots);
 	tcase_add_test(tcase, slabs_of_every_class_fill_and_empty);
 	tcase_add_test(tcase, misuse_is_reported);
+	tcase_add_test(tcase, sized_frees_look_at_the_size);
 	tcase_add_test(tcase, what_is_written_into_free_slots_leads_nowhere);
 	tcase_add_test(tcase, the_door_can_be_shut);
 	tcase_add_test(tcase, a_spent_slab_serves_any_class);
