@@ -365,8 +365,8 @@ static void thread_put_one(struct osmem_thread *t, unsigned int class,
 }
 
 /*
- * A bin that was shut while its class was given up, and still is: with a few
- * slots at a time the rest of them costs a quarter.
+ * A bin that was emptied for good, while its class is still being given up:
+ * the rest of the slots cost less a few at a time.
  */
 static void thread_reopen(struct osmem_thread *t, unsigned int class)
 {
