@@ -93,6 +93,18 @@ static inline size_t osmem_class_size(unsigned int class)
 	       << (power - steps);
 }
 
+/* The largest size of the class of a size. */
+static inline size_t osmem_class_round(size_t size)
+{
+	unsigned int power;
+
+	if (size <= 16 * OSMEM_CLASS_LINEAR)
+		return osmem_up(size, 16);
+	power = (unsigned int)(8 * sizeof(long) - 1) -
+		(unsigned int)__builtin_clzl(size - 1);
+	return osmem_up(size, (size_t)1 << (power - osmem_class_steps(power)));
+}
+
 /*
  * The least size whose class has slots at multiples of alignment, a power of
  * two, for so large a size. Where the steps between classes are no multiples of

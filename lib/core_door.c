@@ -144,7 +144,7 @@ void *osmem_core_alloc(size_t size)
 size_t osmem_core_clears(const void *p, size_t size)
 {
 	if (osmem_region_holds(p))
-		return osmem_hot_clears(p, size);
+		return osmem_hot_clears(size);
 	/* Who watches lets nobody write behind what was asked for. */
 	if (osmem_hard_is_used() || osmem_watch_is_on())
 		return size;

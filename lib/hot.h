@@ -40,11 +40,12 @@ static inline void *osmem_hot_small(size_t size)
 
 /*
  * What calloc clears of a slot for size bytes: all that malloc_usable_size()
- * says, as programs may use it, but where that could cost a page.
+ * says, as programs may use it, but where that could cost a page. By the size,
+ * which is known before the slot.
  */
-static inline size_t osmem_hot_clears(const void *slot, size_t size)
+static inline size_t osmem_hot_clears(size_t size)
 {
-	size_t all = osmem_slab_held(slot)->size;
+	size_t all = osmem_class_round(size);
 
 	return all <= OSMEM_HOT_CLEARED ? all : size;
 }
@@ -89,7 +90,7 @@ static inline size_t osmem_hot_usable(const void *ptr)
 
 	if (unlikely(offset >= t->limit))
 		return 0;
-	s = t->heads[offset >> OSMEM_UNIT_SHIFT];
+	s = osmem_slab_headed(t->heads[offset >> OSMEM_UNIT_SHIFT]);
 	owner = atomic_load_explicit(&s->owner, memory_order_relaxed);
 	if (unlikely(owner == 0 || (owner & OSMEM_SLAB_TORN) != 0))
 		return osmem_hot_usable_torn(s, ptr);

@@ -50,7 +50,7 @@ void *os_calloc(size_t n, size_t size)
 	osmem_stats_count(OSMEM_STATS_CALLOC, bytes);
 	p = osmem_hot_small(bytes);
 	if (likely(p != NULL))
-		return memset(p, 0, osmem_hot_clears(p, bytes));
+		return memset(p, 0, osmem_hot_clears(bytes));
 	if (bytes == 0)
 		return NULL;
 	return os_or_enomem(osmem_core_alloc_zero(bytes));

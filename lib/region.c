@@ -25,17 +25,15 @@ OSMEM_VAR_DEFINED struct osmem_region osmem_region;
  * bits of its address at first: at the start of a page, where the first slots
  * of slabs are, each free would wait for the stores into its slot.
  */
-enum { REGION_UNITS, REGION_RECORDS, REGION_HEADS, REGION_CLASSES };
-enum { REGION_MAPS = REGION_CLASSES + 1, REGION_ALL };
+enum { REGION_UNITS, REGION_RECORDS, REGION_HEADS, REGION_MAPS, REGION_ALL };
 
 static const struct region_extent {
 	size_t each;
 	size_t at;
 } region_extents[REGION_ALL] = {
 	[REGION_UNITS] = { OSMEM_UNIT, 0 },
-	[REGION_RECORDS] = { OSMEM_RECORD, 1024 + 64 },
-	[REGION_HEADS] = { sizeof(void *), 2048 + 64 },
-	[REGION_CLASSES] = { 1, 3072 + 64 },
+	[REGION_RECORDS] = { OSMEM_RECORD, 1024 + OSMEM_RECORD },
+	[REGION_HEADS] = { sizeof(uintptr_t), 2048 + 64 },
 	[REGION_MAPS] = { OSMEM_MAP, 0 },
 };
 
@@ -43,17 +41,20 @@ static const struct region_extent {
  * What may lie there for nothing, as free units or as idle pages of slabs: a
  * share of what is in use, and an allowance, in bytes. When half of what purges
  * gave back is taken at once, it or fresh memory, the allowance grows by twice
- * that, or doubles. It halves when for some time more than half of it was not
- * made use of, or when nothing was purged for long: memory that was used once
- * goes back at once, what bounces quickly is left alone. And it is forgotten
- * when the use has fallen to a share of what it was, and was as many times more
- * than the allowance: that was no loop over it. Times in milliseconds.
+ * that, or doubles; when the next purge comes later only, by what they gave
+ * back, if that was not very much. It halves when for some time more than half
+ * of it was not made use of, or when nothing was purged for long: memory that
+ * was used once goes back at once, what bounces quickly is left alone. And it
+ * is forgotten when the use has fallen to a share of what it was, and was as
+ * many times more than the allowance: that was no loop over it. Times in
+ * milliseconds.
  */
 enum {
 	REGION_IDLE_SHARE = 32,
 	REGION_LEFT_SHARE = 16,
 	REGION_ALLOWANCE_LEAST = 256 << 10,
 	REGION_ALLOWANCE_MOST = 64 << 20,
+	REGION_ROUND_MOST = 32 << 20,
 	REGION_AT_ONCE = 12,
 	REGION_LONG = 100,
 	REGION_LATELY = 200,
@@ -65,6 +66,12 @@ struct region_time {
 	unsigned long wall;
 	unsigned long run;
 	uintptr_t self;
+};
+
+/* Of the counters below, at some time. */
+struct region_counts {
+	size_t purged;
+	size_t regretted;
 };
 
 static struct {
@@ -80,6 +87,9 @@ static struct {
 	struct region_time now; /* when we were about to learn */
 	struct region_time learned;
 	struct region_time purged;
+	struct region_counts then; /* when we last learned */
+	/* purged when a round last ended, regretted at the last purge */
+	struct region_counts round;
 	bool tried;
 } region = { .allowance = REGION_ALLOWANCE_LEAST };
 
@@ -91,8 +101,8 @@ static struct {
 	atomic_size_t idle;
 	atomic_size_t room;
 	atomic_size_t gone;	 /* of slabs, given back */
-	atomic_size_t purged;	 /* since we last learned */
-	atomic_size_t regretted; /* taken since, again or in its place */
+	atomic_size_t purged;	 /* ever; and */
+	atomic_size_t regretted; /* taken, again or in its place */
 	atomic_ulong refused;	 /* when madvise failed: locked pages; or 0 */
 } region_count = { .room = REGION_ALLOWANCE_LEAST };
 
@@ -139,16 +149,14 @@ static bool region_reserve(size_t size)
 	osmem_region.base = region.start[REGION_UNITS];
 	osmem_region.records = region.start[REGION_RECORDS] +
 			       region_extents[REGION_RECORDS].at;
-	osmem_region.heads = (void **)(region.start[REGION_HEADS] +
+	osmem_region.heads = (uintptr_t *)(void *)(region.start[REGION_HEADS] +
 				       region_extents[REGION_HEADS].at);
-	osmem_region.classes = (uint8_t *)region.start[REGION_CLASSES] +
-			       region_extents[REGION_CLASSES].at;
 	osmem_region.maps = region.start[REGION_MAPS];
 	region.reserved = size;
 	return true;
 }
 
-bool osmem_region_open(void *nobody)
+bool osmem_region_open(uintptr_t nobody)
 {
 	size_t size;
 
@@ -270,6 +278,69 @@ static void region_make_room(void)
 	atomic_store_explicit(&region_count.room, most, memory_order_relaxed);
 }
 
+static struct region_time region_now(void)
+{
+	return (struct region_time){ osmem_sys_milliseconds(),
+				     osmem_sys_milliseconds_run(),
+				     osmem_lock_self() };
+}
+
+/*
+ * Milliseconds since then. Lately only those for which the thread was running,
+ * if it is the same: on a busy machine the others are not the program's.
+ */
+static unsigned long region_since(const struct region_time *then)
+{
+	const struct region_time *now = &region.now;
+
+	if (now->wall - then->wall < REGION_LATELY && now->self == then->self)
+		return now->run - then->run;
+	return now->wall - then->wall;
+}
+
+static struct region_counts region_counts(void)
+{
+	return (struct region_counts){ region_read(&region_count.purged),
+				       region_read(&region_count.regretted) };
+}
+
+/* Starts to learn anew. */
+static void region_forget(void)
+{
+	region.learned = region.now;
+	region.low = region.dirty.units;
+	region.then = region_counts();
+}
+
+static void region_allow(size_t more)
+{
+	region.allowance += more;
+	if (region.allowance > REGION_ALLOWANCE_MOST)
+		region.allowance = REGION_ALLOWANCE_MOST;
+	region_forget();
+}
+
+/*
+ * Half of all that was purged in a row has been taken again: a round has begun.
+ * If that was at once it will be worth it to keep as much, however long the
+ * round takes. Core's lock.
+ */
+static void region_close_round(void)
+{
+	struct region_counts count = region_counts();
+	size_t purged = count.purged - region.round.purged;
+
+	if (purged == 0 ||
+	    (count.regretted - region.round.regretted) * 2 <= purged)
+		return;
+	region.round.purged = count.purged;
+	if (purged > REGION_ROUND_MOST)
+		return;
+	region.now = region_now();
+	if (region_since(&region.purged) < REGION_AT_ONCE)
+		region_allow(purged);
+}
+
 size_t osmem_region_longest_dirty(void)
 {
 	return osmem_runs_longest(&region.dirty);
@@ -290,6 +361,7 @@ bool osmem_region_take(size_t units, size_t *first, bool *dirty)
 			region.frontier += units;
 			osmem_region_regret(units << OSMEM_UNIT_SHIFT);
 		}
+		region_close_round();
 	}
 	region.used += units;
 	if (region.used > region.most)
@@ -298,15 +370,6 @@ bool osmem_region_take(size_t units, size_t *first, bool *dirty)
 		region.low = region.dirty.units;
 	region_make_room();
 	return true;
-}
-
-/* Starts to learn anew. */
-static void region_forget(void)
-{
-	region.learned = region.now;
-	region.low = region.dirty.units;
-	atomic_store_explicit(&region_count.regretted, 0, memory_order_relaxed);
-	atomic_store_explicit(&region_count.purged, 0, memory_order_relaxed);
 }
 
 /* What has been learned of what is gone says nothing of what is left. */
@@ -380,26 +443,6 @@ bool osmem_region_should_purge(void)
 		       (ptrdiff_t)region_read(&region_count.room);
 }
 
-static struct region_time region_now(void)
-{
-	return (struct region_time){ osmem_sys_milliseconds(),
-				     osmem_sys_milliseconds_run(),
-				     osmem_lock_self() };
-}
-
-/*
- * Milliseconds since then. Lately only those for which the thread was running,
- * if it is the same: on a busy machine the others are not the program's.
- */
-static unsigned long region_since(const struct region_time *then)
-{
-	const struct region_time *now = &region.now;
-
-	if (now->wall - then->wall < REGION_LATELY && now->self == then->self)
-		return now->run - then->run;
-	return now->wall - then->wall;
-}
-
 /* Whether what is allowed has not been made use of for some time. */
 static bool region_is_idle(void)
 {
@@ -413,22 +456,21 @@ static bool region_is_idle(void)
 void osmem_region_learn(void)
 {
 	struct region_time now = region_now();
-	size_t purged = region_read(&region_count.purged);
-	size_t back = region_read(&region_count.regretted);
+	struct region_counts count = region_counts();
+	size_t purged;
+	size_t back;
 	bool at_once;
 
+	osmem_lock(&osmem_core_lock);
+	purged = count.purged - region.then.purged;
+	back = count.regretted - region.then.regretted;
 	if (back > purged)
 		back = purged;
-	osmem_lock(&osmem_core_lock);
 	region.now = now;
 	at_once = region_since(&region.purged) < REGION_AT_ONCE;
 	if (at_once && back * 2 > purged) {
-		region.allowance += back > region.allowance / 2 ?
-					    2 * back :
-					    region.allowance;
-		if (region.allowance > REGION_ALLOWANCE_MOST)
-			region.allowance = REGION_ALLOWANCE_MOST;
-		region_forget();
+		region_allow(back > region.allowance / 2 ? 2 * back :
+							   region.allowance);
 	} else {
 		if (region.allowance > REGION_ALLOWANCE_LEAST &&
 		    region_is_idle())
@@ -530,6 +572,7 @@ bool osmem_region_purge(bool all)
 	while (region.dirty.units > kept &&
 	       region_purge_one(region.dirty.units - kept))
 		any = true;
+	region.round.regretted = region_counts().regretted;
 	region_make_room();
 	osmem_unlock(&osmem_core_lock);
 	return any;

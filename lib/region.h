@@ -27,11 +27,10 @@ enum { OSMEM_RECORD = 256, OSMEM_MAP = (1 << OSMEM_UNIT_SHIFT) / 16 / 8 };
 struct osmem_region {
 	char *base;
 	char *records;
-	void **heads; /* each unit's slab: the record of its first unit */
-	uint8_t *classes; /* and its class: a free need not wait for that */
+	uintptr_t *heads; /* each unit's slab, as slab.h says it */
 	char *maps;	  /* OSMEM_MAP bytes for a unit */
 	atomic_size_t limit;
-	void *nobody; /* the head of a unit that is in no slab */
+	uintptr_t nobody; /* the head of a unit that is in no slab */
 };
 
 OSMEM_VAR struct osmem_region osmem_region;
@@ -51,7 +50,7 @@ static inline bool osmem_region_holds(const void *p)
  * Reserves, once. The head of a unit that is in no slab will be nobody. False
  * when there is no address space for it.
  */
-OSMEM_FN bool osmem_region_open(void *nobody);
+OSMEM_FN bool osmem_region_open(uintptr_t nobody);
 
 /*
  * The first of units in a row, and whether they have been in use and have their

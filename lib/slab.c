@@ -229,10 +229,8 @@ struct osmem_slab *osmem_slab_new(unsigned int class,
 	slab_set_absent(s, 0);
 	atomic_store_explicit(&s->remote, 0, memory_order_relaxed);
 	osmem_slab_set_owner(s, owner);
-	for (i = 0; i < units; i++) {
-		osmem_region.heads[first + i] = s;
-		osmem_region.classes[first + i] = s->class;
-	}
+	for (i = 0; i < units; i++)
+		osmem_region.heads[first + i] = osmem_slab_head(s);
 	return s;
 }
 
@@ -248,7 +246,8 @@ void osmem_slab_delete(struct osmem_slab *s)
 	slab_set_carved(s, 0);
 	osmem_slab_set_owner(s, NULL);
 	for (i = 0; i < s->units; i++)
-		osmem_region.heads[first + i] = &osmem_slab_nobody;
+		osmem_region.heads[first + i] =
+			osmem_slab_head(&osmem_slab_nobody);
 	osmem_region_give(first, s->units);
 }
 

@@ -37,8 +37,9 @@ struct osmem_slab {
 	 * Read by anybody who frees, relaxed: whoever reads itself is the
 	 * owner, and nobody else can make that untrue but by tearing the slab,
 	 * which adds OSMEM_SLAB_TORN: then even the owner takes the slow path.
+	 * Aligned for osmem_slab_head.
 	 */
-	_Atomic(uintptr_t) owner;
+	_Alignas(OSMEM_RECORD) _Atomic(uintptr_t) owner;
 	char *start;
 	/* Of the slot's size, and of how much is carved: osmem_slab_is_slot. */
 	uint64_t magic;
@@ -189,12 +190,24 @@ static inline uint32_t osmem_slab_absent(const struct osmem_slab *s)
 /* Whether a carved slot is free, wherever: marked, or gone. */
 OSMEM_FN bool osmem_slab_is_free(const struct osmem_slab *s, const void *slot);
 
+/* A unit's head: its slab, and in the low byte the class, which free needs. */
+static inline uintptr_t osmem_slab_head(const struct osmem_slab *s)
+{
+	return (uintptr_t)s | s->class;
+}
+
+static inline struct osmem_slab *osmem_slab_headed(uintptr_t head)
+{
+	return (struct osmem_slab *)(head & ~(uintptr_t)(OSMEM_RECORD - 1));
+}
+
 /* The slab of p, which the region holds, by its table; maybe nobody's. */
 static inline struct osmem_slab *osmem_slab_held(const void *p)
 {
-	return osmem_region.heads[((uintptr_t)p -
-				   (uintptr_t)osmem_region.base) >>
-				  OSMEM_UNIT_SHIFT];
+	return osmem_slab_headed(
+		osmem_region.heads[((uintptr_t)p -
+				    (uintptr_t)osmem_region.base) >>
+				   OSMEM_UNIT_SHIFT]);
 }
 
 /* The same for any p. */

@@ -20,7 +20,8 @@ struct osmem_slab *osmem_slab_above(const void *p)
 		     OSMEM_UNIT_SHIFT) +
 		    1;
 	for (; i < units; i++) {
-		struct osmem_slab *s = osmem_region.heads[i];
+		struct osmem_slab *s =
+			osmem_slab_headed(osmem_region.heads[i]);
 
 		if (s != &osmem_slab_nobody && s == osmem_slab_record(i))
 			return s;
@@ -62,7 +63,9 @@ static int slab_check_one(const struct osmem_slab *s)
 			     osmem_slab_carved(s) % s->size != 0,
 			     s, "odd number of slots");
 	for (i = 0; i < s->units; i++)
-		faults += slab_fault(osmem_region.heads[first + i] != s, s,
+		faults += slab_fault(osmem_region.heads[first + i] !=
+					     osmem_slab_head(s),
+				     s,
 				     "a unit of it is somebody else's");
 	return faults;
 }

@@ -208,9 +208,8 @@ static inline void slab_set_absent(struct osmem_slab *s, uint32_t bytes)
 }
 
 /*
- * Makes the slots of the lowest piece that is gone ready again, and of more
- * until there is one: a slab that is taken from is whole after a while, and
- * its owner has the fast path back.
+ * Makes the slots of pieces that are gone ready again: a slab that is taken
+ * from is whole, and its owner has the fast path back.
  */
 OSMEM_FN void osmem_slab_restore(struct osmem_slab *s);
 

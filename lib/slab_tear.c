@@ -121,10 +121,6 @@ static void slab_restore_one(struct osmem_slab *s, uint32_t gone)
 
 void osmem_slab_restore(struct osmem_slab *s)
 {
-	uint32_t gone = slab_gone(s);
-
-	while (gone != 0) {
-		slab_restore_one(s, gone);
-		gone = s->ready == 0 ? slab_gone(s) : 0;
-	}
+	while (slab_gone(s) != 0)
+		slab_restore_one(s, slab_gone(s));
 }

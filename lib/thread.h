@@ -43,8 +43,7 @@ struct osmem_thread {
 	void **end[OSMEM_CLASSES];
 	uintptr_t base; /* of the region, and how much of it this one frees */
 	size_t limit;
-	void **heads;
-	const uint8_t *unit_classes;
+	const uintptr_t *heads;
 	uintptr_t key; /* osmem_slab_key */
 	size_t sizes;  /* bytes that have a bin below */
 	/* Which bin serves each step of 16 bytes: see osmem_thread_top. */
@@ -227,6 +226,7 @@ osmem_thread_free_if(void *ptr, bool (*suits)(size_t slot, size_t size),
 	size_t offset = (uintptr_t)ptr - t->base;
 	uintptr_t *slot = ptr;
 	struct osmem_slab *s;
+	uintptr_t head;
 	uintptr_t mark;
 	size_t class;
 	void ***top;
@@ -234,8 +234,11 @@ osmem_thread_free_if(void *ptr, bool (*suits)(size_t slot, size_t size),
 
 	if (unlikely(offset >= t->limit))
 		return false;
-	s = t->heads[offset >> OSMEM_UNIT_SHIFT];
-	class = t->unit_classes[offset >> OSMEM_UNIT_SHIFT];
+	head = t->heads[offset >> OSMEM_UNIT_SHIFT];
+	class = (uint8_t)head;
+	/* Or gcc would take the slab from a copy of the head. */
+	__asm__("" : "+r"(class));
+	s = (struct osmem_slab *)(head - class);
 	if (unlikely(!osmem_thread_owns(t, s)) ||
 	    unlikely(!osmem_slab_is_slot(s, ptr)) ||
 	    (suits != NULL && unlikely(!suits(s->size, size))))

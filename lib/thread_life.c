@@ -396,7 +396,6 @@ struct osmem_thread *osmem_thread_attach(void)
 	if (t != NULL) {
 		t->base = (uintptr_t)osmem_region.base;
 		t->heads = osmem_region.heads;
-		t->unit_classes = osmem_region.classes;
 		t->key = osmem_slab_key;
 		t->limit = atomic_load_explicit(&osmem_region.limit,
 						memory_order_relaxed);
@@ -438,7 +437,7 @@ bool osmem_thread_open(void)
 		return threads.open;
 	threads.tried = true;
 	osmem_thread_make_rules();
-	threads.open = osmem_region_open(&osmem_slab_nobody) &&
+	threads.open = osmem_region_open(osmem_slab_head(&osmem_slab_nobody)) &&
 		       pthread_key_create(&threads.key, thread_exit) == 0;
 	return threads.open;
 }
@@ -481,7 +480,7 @@ static void thread_freeze_slabs(void)
 	size_t i;
 
 	for (i = 0; i < units; i++) {
-		s = osmem_region.heads[i];
+		s = osmem_slab_headed(osmem_region.heads[i]);
 		if (osmem_slab_owner(s) != NULL &&
 		    !thread_is_kept(osmem_slab_owner(s)))
 			atomic_store_explicit(&s->owner, 0,

@@ -79,9 +79,8 @@ enum { SLOTS = 3, SLABS = 2, THREADS = 2, UNITS = 64 };
 
 static struct osmem_thread owners[THREADS];
 static _Alignas(65536) char memory[UNITS * OSMEM_UNIT];
-static _Alignas(64) char records[UNITS * OSMEM_RECORD];
-static void *heads[UNITS];
-static uint8_t classes[UNITS];
+static _Alignas(OSMEM_RECORD) char records[UNITS * OSMEM_RECORD];
+static uintptr_t heads[UNITS];
 static _Alignas(8) char maps[UNITS * OSMEM_MAP];
 static uint32_t in_use;
 static uint32_t slab_count;
@@ -346,7 +345,6 @@ static void prepare(size_t size, uint32_t count, uint32_t of)
 	osmem_region.base = memory;
 	osmem_region.records = records;
 	osmem_region.heads = heads;
-	osmem_region.classes = classes;
 	osmem_region.maps = maps;
 	atomic_store(&osmem_region.limit, sizeof(memory));
 	only = osmem_class_of(size);
