@@ -25,6 +25,8 @@ START_TEST(every_size_fits_its_class)
 
 		ck_assert_uint_lt(class, OSMEM_CLASSES);
 		ck_assert_uint_ge(osmem_class_size(class), size);
+		ck_assert_uint_eq(osmem_class_round(size),
+				  osmem_class_size(class));
 		if (class > 0)
 			ck_assert_uint_lt(osmem_class_size(class - 1), size);
 	}

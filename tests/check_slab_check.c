@@ -10,6 +10,7 @@
 #include "workload.h"
 
 #include "slab.h"
+#include "sys.h"
 #include "thread.h"
 
 #include "child.h"
@@ -263,6 +264,28 @@ START_TEST(counts_are_right_at_every_moment)
 }
 END_TEST
 
+/* Pages that went back are there again when the slab is taken from: all. */
+START_TEST(a_slab_that_is_taken_from_is_whole)
+{
+	struct osmem_slab *s;
+	size_t i;
+
+	allocate(NULL);
+	for (i = 0; i < BLOCKS; i++)
+		if (i % 100 != 0)
+			os_free(blocks[i]);
+	os_malloc_trim(0);
+	MUST_EQ(os_heap_check(), 0);
+	s = osmem_slab_of(os_malloc(SIZE));
+	MUST(s != NULL && s->ready != 0);
+	MUST_EQ(s->gone, 0);
+	MUST_EQ(os_heap_check(), 0);
+	os_malloc_trim(0);
+	MUST(osmem_sys_page_size() > 4096 || s->gone != 0);
+	MUST_EQ(os_heap_check(), 0);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("slab check");
@@ -272,6 +295,7 @@ int main(void)
 	tcase_set_timeout(tcase, 120);
 	tcase_add_loop_test(tcase, what_is_planted_is_found, 0,
 			    sizeof(plants) / sizeof(plants[0]));
+	tcase_add_test(tcase, a_slab_that_is_taken_from_is_whole);
 	tcase_add_test(tcase, counts_are_right_at_every_moment);
 	suite_add_tcase(suite, tcase);
 	return suite_run(suite);
