@@ -18,6 +18,9 @@ enum {
 	MAPS_NEAR_BITS = 8
 };
 
+/* Larger ones have no address space ahead. */
+#define MAPS_ROUNDED ((size_t)32 << 20)
+
 static struct {
 	struct osmem_index set;
 	struct hard_map *unused;
@@ -147,8 +150,8 @@ static bool maps_make(struct hard_map *map, size_t alignment, bool grows)
 
 	if (alignment > page)
 		whole += alignment;
-	else if (body <= OSMEM_CLASS_LARGEST) /* others will fit, too */
-		whole = osmem_class_size(osmem_class_of(body)) + 2 * page;
+	else if (body <= MAPS_ROUNDED) /* others will fit, too */
+		whole = osmem_up(osmem_class_round(body), page) + 2 * page;
 	if (alignment < page)
 		alignment = page;
 	if (grows && whole < SIZE_MAX / 4 &&

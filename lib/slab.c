@@ -266,41 +266,74 @@ static void slab_count_used(struct osmem_slab *s, uint32_t more)
 
 /* Counted: the pieces below have memory, so one that was free was idle. */
 static inline __attribute__((always_inline)) void
-slab_use(struct osmem_slab *s, uint32_t index, uint32_t counted)
+slab_use(struct osmem_slab *s, struct slab_row row, uint32_t counted)
 {
-	struct slab_row row = slab_pieces(s, index);
-
-	do {
+	if (s->busy[row.first]++ == 0 && row.first < counted)
+		s->idle--;
+	while (unlikely(row.first++ != row.last))
 		if (s->busy[row.first]++ == 0 && row.first < counted)
 			s->idle--;
-	} while (unlikely(row.first++ != row.last));
 }
 
 static inline __attribute__((always_inline)) void
-slab_put(struct osmem_slab *s, uint32_t index)
+slab_put(struct osmem_slab *s, uint32_t index, uint32_t offset)
 {
-	struct slab_row row = slab_pieces(s, index);
+	struct slab_row row = slab_pieces_at(s, index, offset);
 
 	slab_set_ready(s, index);
-	do {
+	if (--s->busy[row.first] == 0)
+		s->idle++;
+	while (unlikely(row.first++ != row.last))
 		if (--s->busy[row.first] == 0)
 			s->idle++;
-	} while (unlikely(row.first++ != row.last));
 }
 
 size_t osmem_slab_put(struct osmem_slab *s, void *const *slots, size_t count)
 {
+	const char *start = s->start;
+	uintptr_t key = osmem_slab_key;
+	uint32_t most = s->most;
 	size_t n;
 
-	for (n = 0;
-	     n < count && (uintptr_t)slots[n] - (uintptr_t)s->start < s->most;
-	     n++) {
-		if (unlikely(!osmem_slab_is_marked(slots[n])))
-			osmem_report_written(slots[n], s->size);
-		slab_put(s, slab_index(s, slots[n]));
+	for (n = 0; n < count; n++) {
+		const uintptr_t *slot = slots[n];
+		uintptr_t offset = (uintptr_t)slot - (uintptr_t)start;
+
+		if (offset >= most)
+			break;
+		if (unlikely(slot[1] != (key ^ (uintptr_t)slot)))
+			osmem_report_written(slot, s->size);
+		slab_put(s, slab_index(s, slot), (uint32_t)offset);
 	}
 	slab_count_used(s, -(uint32_t)n);
 	return n;
+}
+
+enum { SLAB_WORD = 64 };
+
+/* All slots of a word of the map, none of which is in use: piece by piece. */
+static void slab_take_word(struct osmem_slab *s, uint32_t word, void **end)
+{
+	uint32_t first = word * SLAB_WORD;
+	uint32_t last = first + SLAB_WORD - 1;
+	uint32_t piece = slab_pieces(s, first).first;
+	uint32_t pieces = slab_pieces(s, last).last + 1;
+	char *slot = slab_slot(s, first);
+	int i;
+
+	for (; piece < pieces; piece++) {
+		struct slab_row row = slab_slots(s, piece);
+
+		if (row.first < first)
+			row.first = first;
+		if (row.last > last)
+			row.last = last;
+		if (s->busy[piece] == 0)
+			s->idle--;
+		s->busy[piece] += (uint16_t)(row.last - row.first + 1);
+	}
+	for (i = 1; i <= SLAB_WORD; i++, slot += s->size)
+		end[-i] = slot;
 }
 
 /* Of the first word of the map with any: what is in use stays together. */
@@ -308,14 +341,22 @@ static uint32_t slab_take_ready(struct osmem_slab *s, void **end, uint32_t most)
 {
 	uint32_t word = (uint32_t)__builtin_ctzll(s->ready);
 	uint64_t map = s->map[word];
-	uint32_t taken;
+	char *start = s->start;
+	uint32_t taken = 0;
 
-	for (taken = 0; taken < most && map != 0; taken++) {
+	if (map == UINT64_MAX && most >= SLAB_WORD) {
+		slab_take_word(s, word, end);
+		taken = SLAB_WORD;
+		map = 0;
+	}
+	for (; taken < most && map != 0; taken++) {
 		uint32_t index = word * 64 + (uint32_t)__builtin_ctzll(map);
+		uint32_t offset = index * s->size;
 
-		slab_use(s, index, OSMEM_SLAB_PIECES);
+		slab_use(s, slab_pieces_at(s, index, offset),
+			 OSMEM_SLAB_PIECES);
 		map &= map - 1;
-		*--end = slab_slot(s, index);
+		*--end = start + offset;
 	}
 	s->map[word] = map;
 	if (map == 0)
@@ -350,7 +391,8 @@ static uint32_t slab_take_fresh(struct osmem_slab *s, void **end, uint32_t most)
 
 		if (carved != 0 && !s->by_slot)
 			counted = ((carved - 1) >> osmem_slab_piece_shift) + 1;
-		slab_use(s, index++, counted);
+		slab_use(s, slab_pieces_at(s, index, carved), counted);
+		index++;
 		osmem_slab_set_mark(slot);
 		*--end = slot;
 		carved += s->size;
@@ -417,7 +459,7 @@ static void slab_put_remote(struct osmem_slab *s, uint32_t link, uint32_t count,
 		next = slab_next(&links, slot);
 		slot[0] = 0;
 		if (most == 0) {
-			slab_put(s, link - 1);
+			slab_put(s, link - 1, (link - 1) * s->size);
 			continue;
 		}
 		most--;

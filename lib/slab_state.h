@@ -38,17 +38,21 @@ struct slab_row {
 	uint32_t last;
 };
 
-/* The pieces that a slot touches. */
-static inline struct slab_row slab_pieces(const struct osmem_slab *s,
-					  uint32_t index)
+/* The pieces that a slot touches, by its number and where that begins. */
+static inline struct slab_row slab_pieces_at(const struct osmem_slab *s,
+					     uint32_t index, uint32_t offset)
 {
-	uint32_t offset = index * s->size;
-
 	if (s->by_slot)
 		return (struct slab_row){index, index};
 	return (struct slab_row){offset >> osmem_slab_piece_shift,
 				 (offset + s->size - 1) >>
 					 osmem_slab_piece_shift};
+}
+
+static inline struct slab_row slab_pieces(const struct osmem_slab *s,
+					  uint32_t index)
+{
+	return slab_pieces_at(s, index, index * s->size);
 }
 
 /* The slots that touch a piece, carved or not. */
@@ -107,12 +111,15 @@ static inline void slab_set_gone(struct osmem_slab *s, uint32_t gone)
 /* A slot that is not in the map comes into it. */
 static inline void slab_set_ready(struct osmem_slab *s, uint32_t index)
 {
+	uint64_t *word = &s->map[index / 64];
 	uint64_t bit = (uint64_t)1 << index % 64;
+	uint64_t old = *word;
 
-	if (unlikely((s->map[index / 64] & bit) != 0))
+	if (unlikely((old & bit) != 0))
 		osmem_report_written(slab_slot(s, index), s->size);
-	s->map[index / 64] |= bit;
-	s->ready |= (uint64_t)1 << index / 64;
+	*word = old | bit;
+	if (old == 0)
+		s->ready |= (uint64_t)1 << index / 64;
 }
 
 /* Those of a row leave it, which are in it or not. */

@@ -110,6 +110,20 @@ START_TEST(only_starts_of_carved_slots_are_slots)
 }
 END_TEST
 
+static void fill_again(void **blocks, size_t count, size_t size)
+{
+	size_t i;
+
+	for (i = 0; i < count; i++)
+		memset(blocks[i] = os_malloc(size), (int)i, size);
+	MUST_EQ(os_heap_check(), 0);
+	for (i = 0; i < count; i++) {
+		MUST_EQ(*(unsigned char *)blocks[i], i % 256);
+		os_free(blocks[i]);
+	}
+	MUST_EQ(os_heap_check(), 0);
+}
+
 /* As many as there may be pieces to keep account of, in every spacing. */
 START_TEST(slabs_of_every_class_fill_and_empty)
 {
@@ -138,6 +152,7 @@ START_TEST(slabs_of_every_class_fill_and_empty)
 			os_free(blocks[i]);
 		}
 		MUST_EQ(os_heap_check(), 0);
+		fill_again(blocks, count, size);
 	}
 }
 END_TEST
