@@ -34,12 +34,34 @@ enum { OSMEM_SLAB_PIECES = 16, OSMEM_SLAB_FEW = 10 };
 
 struct osmem_slab {
 	/*
+	 * The line that other threads write: link, count of slots, posted.
+	 * Aligned for osmem_slab_head; first, as what free reads keeps off the
+	 * start of pages (region.c).
+	 */
+	_Alignas(OSMEM_RECORD) _Atomic(uint32_t) remote;
+	/* Its class + 1 while it is in that pool, under the pool's lock. */
+	_Atomic(uint8_t) pooled;
+	/* The owner's turn when it was left to itself. Relaxed. */
+	_Atomic(uint32_t) turn;
+	/*
+	 * Slots that are neither here nor gone: the holder writes; who frees
+	 * from outside reads it to see that nothing is left in use. Relaxed: a
+	 * wrong guess costs one look under the lock.
+	 */
+	_Atomic(uint32_t) used;
+	struct osmem_slab *posted_next;
+	struct osmem_slab *prev;
+	struct osmem_slab *next;
+	uint32_t idle; /* pieces that have memory and no slot in use */
+	/* Bytes above carved that were, and went. The holder writes. */
+	_Atomic(uint32_t) absent;
+
+	/*
 	 * Read by anybody who frees, relaxed: whoever reads itself is the
 	 * owner, and nobody else can make that untrue but by tearing the slab,
 	 * which adds OSMEM_SLAB_TORN: then even the owner takes the slow path.
-	 * Aligned for osmem_slab_head.
 	 */
-	_Alignas(OSMEM_RECORD) _Atomic(uintptr_t) owner;
+	_Alignas(64) _Atomic(uintptr_t) owner;
 	char *start;
 	/* Of the slot's size, and of how much is carved: osmem_slab_is_slot. */
 	uint64_t magic;
@@ -61,25 +83,6 @@ struct osmem_slab {
 	uint16_t part;
 	bool by_slot; /* each slot is a piece */
 	bool dirty;   /* what is not carved yet has its memory */
-
-	/* The line that other threads write: link, count of slots, posted. */
-	_Alignas(64) _Atomic(uint32_t) remote;
-	/* Its class + 1 while it is in that pool, under the pool's lock. */
-	_Atomic(uint8_t) pooled;
-	/* The owner's turn when it was left to itself. Relaxed. */
-	_Atomic(uint32_t) turn;
-	/*
-	 * Slots that are neither here nor gone: the holder writes; who frees
-	 * from outside reads it to see that nothing is left in use. Relaxed: a
-	 * wrong guess costs one look under the lock.
-	 */
-	_Atomic(uint32_t) used;
-	struct osmem_slab *posted_next;
-	struct osmem_slab *prev;
-	struct osmem_slab *next;
-	uint32_t idle; /* pieces that have memory and no slot in use */
-	/* Bytes above carved that were, and went. The holder writes. */
-	_Atomic(uint32_t) absent;
 
 	/* The slots that are free here, and the words of that with any. */
 	_Alignas(64) uint64_t *map;
@@ -249,9 +252,10 @@ OSMEM_FN void osmem_slab_set_owner(struct osmem_slab *s,
 OSMEM_FN bool osmem_slab_has_slots(const struct osmem_slab *s);
 
 /*
- * Takes up to count slots, which count as used then: free ones, then fresh
- * ones, then such as were gone. They are stored below end, the first nearest to
- * it, their marks not verified. How many; 0 when there are none. Held.
+ * Takes up to count slots, which count as used then: free ones, those that were
+ * gone among them, or else fresh ones. They are stored below end, the first
+ * nearest to it, their marks not verified. How many; 0 when there are none.
+ * Held.
  */
 OSMEM_FN uint32_t osmem_slab_take(struct osmem_slab *s, void **end,
 				  uint32_t count);

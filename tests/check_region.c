@@ -177,7 +177,7 @@ START_TEST(what_is_gone_is_forgotten)
 	open_region();
 	learn(16);
 	/* Not much more than what stays: the loop may go on. */
-	use(40);
+	use(20);
 	MUST(left() != 0);
 	/* Many times as much. */
 	use(1500);
@@ -220,9 +220,16 @@ START_TEST(rounds_are_known_by_how_they_begin)
 	int tries;
 
 	open_region();
+	/* What was before counts for nothing. */
+	use(1500);
+	MUST_EQ(left(), 0);
+	run_on();
 	for (tries = 0; tries < 100 && left_of_round(160) == 0; tries++)
 		;
 	MUST(tries > 0 && tries < 100);
+	/* And that nothing afterwards, when it was only a part. */
+	use(1500);
+	MUST_EQ(left(), 0);
 }
 END_TEST
 
