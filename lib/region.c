@@ -41,21 +41,17 @@ static const struct region_extent {
  * What may lie there for nothing, as free units or as idle pages of slabs: a
  * share of what is in use, and an allowance, in bytes. When half of what purges
  * gave back is taken at once, it or fresh memory, the allowance grows by twice
- * that, or doubles; when it is taken soon, by what a row of them gave back, to
- * a limit. It halves when for some time more than half of it was not made use
- * of, or nothing was purged for long: what was used once goes back at once,
- * what bounces is left alone. And it is forgotten when the use has fallen to a
- * share of what it was, and was as many times the allowance, or twice, if that
- * was learned of rows: that was no loop over it. Times in milliseconds.
+ * that, or doubles. It halves when for some time more than half of it was not
+ * made use of, or when nothing was purged for long: memory that was used once
+ * goes back at once, what bounces quickly is left alone. And it is forgotten
+ * when the use has fallen to a share of what it was, and was as many times more
+ * than the allowance: that was no loop over it. Times in milliseconds.
  */
 enum {
 	REGION_IDLE_SHARE = 32,
 	REGION_LEFT_SHARE = 16,
 	REGION_ALLOWANCE_LEAST = 256 << 10,
 	REGION_ALLOWANCE_MOST = 64 << 20,
-	REGION_ROUND_MOST = 24 << 20,
-	REGION_ROUND_SOON = 25,
-	REGION_ROUND_SHARE = 2,
 	REGION_AT_ONCE = 12,
 	REGION_LONG = 100,
 	REGION_LATELY = 200,
@@ -67,12 +63,6 @@ struct region_time {
 	unsigned long wall;
 	unsigned long run;
 	uintptr_t self;
-};
-
-/* Of the counters below, at some time. */
-struct region_counts {
-	size_t purged;
-	size_t regretted;
 };
 
 static struct {
@@ -88,10 +78,6 @@ static struct {
 	struct region_time now; /* when we were about to learn */
 	struct region_time learned;
 	struct region_time purged;
-	struct region_counts then; /* when we last learned */
-	struct region_counts row; /* when it began, and when it ended */
-	size_t round;  /* purged in the row before this one, if it may stay */
-	bool by_round; /* some of the allowance was learned so */
 	bool tried;
 } region = { .allowance = REGION_ALLOWANCE_LEAST };
 
@@ -103,9 +89,9 @@ static struct {
 	atomic_size_t idle;
 	atomic_size_t room;
 	atomic_size_t gone;	 /* of slabs, given back */
-	atomic_size_t purged;	 /* ever; and */
-	atomic_size_t regretted; /* taken, again or in its place */
-	atomic_size_t refused;	 /* when madvise failed: locked pages; or 0 */
+	atomic_size_t purged;	 /* since we last learned */
+	atomic_size_t regretted; /* taken since, again or in its place */
+	atomic_ulong refused;	 /* when madvise failed: locked pages; or 0 */
 } region_count = { .room = REGION_ALLOWANCE_LEAST };
 
 /* --- reserving and committing --- */
@@ -239,8 +225,9 @@ static bool region_commit(size_t units)
 	int i;
 
 	/* Asked each time when all is used up, the limit would cost a call. */
-	if (to << OSMEM_UNIT_SHIFT <= region.reserved)
-		osmem_region_keep_limit();
+	if (to << OSMEM_UNIT_SHIFT > region.reserved)
+		return false;
+	osmem_region_keep_limit();
 	if (to << OSMEM_UNIT_SHIFT > region.reserved)
 		return false;
 	for (i = REGION_ALL - 1; i >= 0; i--)
@@ -279,60 +266,6 @@ static void region_make_room(void)
 	atomic_store_explicit(&region_count.room, most, memory_order_relaxed);
 }
 
-static struct region_time region_now(void)
-{
-	return (struct region_time){ osmem_sys_milliseconds(),
-				     osmem_sys_milliseconds_run(),
-				     osmem_lock_self() };
-}
-
-/*
- * Milliseconds since then. Lately only those for which the thread was running,
- * if it is the same: on a busy machine the others are not the program's.
- */
-static unsigned long region_since(const struct region_time *then)
-{
-	const struct region_time *now = &region.now;
-
-	if (now->wall - then->wall < REGION_LATELY && now->self == then->self)
-		return now->run - then->run;
-	return now->wall - then->wall;
-}
-
-static struct region_counts region_counts(void)
-{
-	return (struct region_counts){ region_read(&region_count.purged),
-				       region_read(&region_count.regretted) };
-}
-
-/* Starts to learn anew. */
-static void region_forget(void)
-{
-	region.learned = region.now;
-	region.low = region.dirty.units;
-	region.then = region_counts();
-}
-
-/*
- * Whether half of all that was purged in a row has been taken again: a round
- * has begun. If that was at once it will be worth it to keep as much, however
- * long the round takes. Core's lock.
- */
-static void region_look_back(void)
-{
-	struct region_counts count = region_counts();
-	size_t purged = count.purged - region.row.purged;
-
-	if (purged == 0 ||
-	    (count.regretted - region.row.regretted) * 2 <= purged)
-		return;
-	region.row.purged = count.purged;
-	region.now = region_now();
-	if (purged <= REGION_ROUND_MOST &&
-	    region_since(&region.purged) < REGION_ROUND_SOON)
-		region.round = purged;
-}
-
 size_t osmem_region_longest_dirty(void)
 {
 	return osmem_runs_longest(&region.dirty);
@@ -342,16 +275,17 @@ size_t osmem_region_longest_dirty(void)
 bool osmem_region_take(size_t units, size_t *first, bool *dirty)
 {
 	*dirty = osmem_runs_get(&region.dirty, units, first);
-	if (!*dirty && !osmem_runs_get(&region.clean, units, first)) {
-		if (region.frontier + units > region_committed() &&
-		    !region_commit(region.frontier + units))
-			return false;
-		*first = region.frontier;
-		region.frontier += units;
-	}
 	if (!*dirty) {
-		osmem_region_regret(units << OSMEM_UNIT_SHIFT);
-		region_look_back();
+		if (osmem_runs_get(&region.clean, units, first)) {
+			osmem_region_regret(units << OSMEM_UNIT_SHIFT);
+		} else {
+			if (region.frontier + units > region_committed() &&
+			    !region_commit(region.frontier + units))
+				return false;
+			*first = region.frontier;
+			region.frontier += units;
+			osmem_region_regret(units << OSMEM_UNIT_SHIFT);
+		}
 	}
 	region.used += units;
 	if (region.used > region.most)
@@ -362,6 +296,15 @@ bool osmem_region_take(size_t units, size_t *first, bool *dirty)
 	return true;
 }
 
+/* Starts to learn anew. */
+static void region_forget(void)
+{
+	region.learned = region.now;
+	region.low = region.dirty.units;
+	atomic_store_explicit(&region_count.regretted, 0, memory_order_relaxed);
+	atomic_store_explicit(&region_count.purged, 0, memory_order_relaxed);
+}
+
 /* What has been learned of what is gone says nothing of what is left. */
 static void region_turn(void)
 {
@@ -369,14 +312,10 @@ static void region_turn(void)
 
 	if (region.used >= share)
 		return;
-	if (region.by_round)
-		share = region.most / REGION_ROUND_SHARE;
 	region.most = region.used;
 	if (region.allowance > REGION_ALLOWANCE_LEAST &&
 	    region.allowance >> OSMEM_UNIT_SHIFT < share) {
 		region.allowance = REGION_ALLOWANCE_LEAST;
-		region.by_round = false;
-		region.round = 0;
 		region_forget();
 	}
 }
@@ -408,23 +347,25 @@ void osmem_region_regret(size_t bytes)
 	region_add(&region_count.regretted, bytes);
 }
 
-static size_t region_clock(void)
+/* Never 0. */
+static unsigned long region_clock(void)
 {
-	return osmem_sys_milliseconds() | 1; /* never 0 */
+	return osmem_sys_milliseconds() | 1;
 }
 
 bool osmem_region_is_refused(void)
 {
-	size_t when = region_read(&region_count.refused);
+	unsigned long when = atomic_load_explicit(&region_count.refused,
+						  memory_order_relaxed);
 
-	return unlikely(when != 0) && region_clock() - when < REGION_REFUSED;
+	return unlikely(when != 0) &&
+	       region_clock() - when < REGION_REFUSED;
 }
 
 void osmem_region_set_refused(bool refused)
 {
-	size_t when = refused ? region_clock() : 0;
-
-	atomic_store_explicit(&region_count.refused, when,
+	atomic_store_explicit(&region_count.refused,
+			      refused ? region_clock() : 0,
 			      memory_order_relaxed);
 }
 
@@ -433,6 +374,26 @@ bool osmem_region_should_purge(void)
 	return !osmem_region_is_refused() &&
 	       (ptrdiff_t)region_read(&region_count.idle) >=
 		       (ptrdiff_t)region_read(&region_count.room);
+}
+
+static struct region_time region_now(void)
+{
+	return (struct region_time){ osmem_sys_milliseconds(),
+				     osmem_sys_milliseconds_run(),
+				     osmem_lock_self() };
+}
+
+/*
+ * Milliseconds since then. Lately only those for which the thread was running,
+ * if it is the same: on a busy machine the others are not the program's.
+ */
+static unsigned long region_since(const struct region_time *then)
+{
+	const struct region_time *now = &region.now;
+
+	if (now->wall - then->wall < REGION_LATELY && now->self == then->self)
+		return now->run - then->run;
+	return now->wall - then->wall;
 }
 
 /* Whether what is allowed has not been made use of for some time. */
@@ -445,36 +406,25 @@ static bool region_is_idle(void)
 		region.low << OSMEM_UNIT_SHIFT > region.allowance / 2);
 }
 
-static void region_allow(size_t more, size_t most)
-{
-	more += region.allowance;
-	region.allowance = more < most ? more : most;
-	region_forget();
-}
-
 void osmem_region_learn(void)
 {
-	struct region_counts count;
-	size_t purged;
-	size_t back;
+	struct region_time now = region_now();
+	size_t purged = region_read(&region_count.purged);
+	size_t back = region_read(&region_count.regretted);
 	bool at_once;
 
-	osmem_lock(&osmem_core_lock);
-	region.now = region_now();
-	count = region_counts();
-	purged = count.purged - region.then.purged;
-	back = count.regretted - region.then.regretted;
 	if (back > purged)
 		back = purged;
+	osmem_lock(&osmem_core_lock);
+	region.now = now;
 	at_once = region_since(&region.purged) < REGION_AT_ONCE;
 	if (at_once && back * 2 > purged) {
-		region_allow(back > region.allowance / 2 ? 2 * back :
-							   region.allowance,
-			     REGION_ALLOWANCE_MOST);
-		region.by_round = false;
-	} else if (region.round != 0 && region.allowance < REGION_ROUND_MOST) {
-		region_allow(region.round, REGION_ROUND_MOST);
-		region.by_round = true;
+		region.allowance += back > region.allowance / 2 ?
+					    2 * back :
+					    region.allowance;
+		if (region.allowance > REGION_ALLOWANCE_MOST)
+			region.allowance = REGION_ALLOWANCE_MOST;
+		region_forget();
 	} else {
 		if (region.allowance > REGION_ALLOWANCE_LEAST &&
 		    region_is_idle())
@@ -482,7 +432,6 @@ void osmem_region_learn(void)
 		if (!at_once || region_since(&region.learned) >= REGION_AT_ONCE)
 			region_forget();
 	}
-	region.round = 0;
 	region_make_room();
 	osmem_unlock(&osmem_core_lock);
 }
@@ -571,15 +520,12 @@ bool osmem_region_purge(bool all)
 	bool any = false;
 
 	osmem_lock(&osmem_core_lock);
-	if (all || region_since(&region.purged) >= REGION_AT_ONCE)
-		region.row.purged = region_counts().purged;
 	region.purged = region.now;
 	if (!all)
 		kept = region_kept();
 	while (region.dirty.units > kept &&
 	       region_purge_one(region.dirty.units - kept))
 		any = true;
-	region.row.regretted = region_counts().regretted;
 	region_make_room();
 	osmem_unlock(&osmem_core_lock);
 	return any;

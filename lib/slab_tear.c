@@ -111,7 +111,6 @@ static void slab_restore_one(struct osmem_slab *s, uint32_t gone)
 	slab_set_gone(s, gone & (gone - 1));
 	s->idle++;
 	osmem_region_add_gone(-(ptrdiff_t)slab_piece_size(s));
-	osmem_region_regret(slab_piece_size(s));
 	for (; row.first <= row.last && row.first < carved; row.first++)
 		if (!slab_is_gone(s, row.first)) {
 			osmem_slab_set_mark(slab_slot(s, row.first));
@@ -121,6 +120,9 @@ static void slab_restore_one(struct osmem_slab *s, uint32_t gone)
 
 void osmem_slab_restore(struct osmem_slab *s)
 {
+	/* The others have not been missed. */
+	if (slab_gone(s) != 0)
+		osmem_region_regret(slab_piece_size(s));
 	while (slab_gone(s) != 0)
 		slab_restore_one(s, slab_gone(s));
 }
