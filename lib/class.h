@@ -61,6 +61,13 @@ static inline unsigned int osmem_class_base(unsigned int power)
 	return OSMEM_CLASS_MIDDLE + ((power - 10) << OSMEM_CLASS_COARSE);
 }
 
+/* The doubling that a size from 2 is in: above 2^power, up to twice that. */
+static inline unsigned int osmem_class_power(size_t size)
+{
+	return (unsigned int)(8 * sizeof(long) - 1) -
+	       (unsigned int)__builtin_clzl(size - 1);
+}
+
 /* The class of a size from 1 to OSMEM_CLASS_LARGEST. */
 static inline unsigned int osmem_class_of(size_t size)
 {
@@ -69,8 +76,7 @@ static inline unsigned int osmem_class_of(size_t size)
 
 	if (size <= 16 * OSMEM_CLASS_LINEAR)
 		return (unsigned int)((size - 1) / 16);
-	power = (unsigned int)(8 * sizeof(long) - 1) -
-		(unsigned int)__builtin_clzl(size - 1);
+	power = osmem_class_power(size);
 	steps = osmem_class_steps(power);
 	return osmem_class_base(power) +
 	       (unsigned int)((size - 1) >> (power - steps)) -
@@ -100,8 +106,7 @@ static inline size_t osmem_class_round(size_t size)
 
 	if (size <= 16 * OSMEM_CLASS_LINEAR)
 		return osmem_up(size, 16);
-	power = (unsigned int)(8 * sizeof(long) - 1) -
-		(unsigned int)__builtin_clzl(size - 1);
+	power = osmem_class_power(size);
 	return osmem_up(size, (size_t)1 << (power - osmem_class_steps(power)));
 }
 

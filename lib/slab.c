@@ -268,11 +268,10 @@ static void slab_count_used(struct osmem_slab *s, uint32_t more)
 static inline __attribute__((always_inline)) void
 slab_use(struct osmem_slab *s, struct slab_row row, uint32_t counted)
 {
-	if (s->busy[row.first]++ == 0 && row.first < counted)
-		s->idle--;
-	while (unlikely(row.first++ != row.last))
+	do {
 		if (s->busy[row.first]++ == 0 && row.first < counted)
 			s->idle--;
+	} while (unlikely(row.first++ != row.last));
 }
 
 static inline __attribute__((always_inline)) void
@@ -281,29 +280,24 @@ slab_put(struct osmem_slab *s, uint32_t index, uint32_t offset)
 	struct slab_row row = slab_pieces_at(s, index, offset);
 
 	slab_set_ready(s, index);
-	if (--s->busy[row.first] == 0)
-		s->idle++;
-	while (unlikely(row.first++ != row.last))
+	do {
 		if (--s->busy[row.first] == 0)
 			s->idle++;
+	} while (unlikely(row.first++ != row.last));
 }
 
 size_t osmem_slab_put(struct osmem_slab *s, void *const *slots, size_t count)
 {
-	const char *start = s->start;
-	uintptr_t key = osmem_slab_key;
-	uint32_t most = s->most;
 	size_t n;
 
 	for (n = 0; n < count; n++) {
-		const uintptr_t *slot = slots[n];
-		uintptr_t offset = (uintptr_t)slot - (uintptr_t)start;
+		uintptr_t offset = (uintptr_t)slots[n] - (uintptr_t)s->start;
 
-		if (offset >= most)
+		if (offset >= s->most)
 			break;
-		if (unlikely(slot[1] != (key ^ (uintptr_t)slot)))
-			osmem_report_written(slot, s->size);
-		slab_put(s, slab_index(s, slot), (uint32_t)offset);
+		if (unlikely(!osmem_slab_is_marked(slots[n])))
+			osmem_report_written(slots[n], s->size);
+		slab_put(s, slab_index(s, slots[n]), (uint32_t)offset);
 	}
 	slab_count_used(s, -(uint32_t)n);
 	return n;
@@ -350,7 +344,8 @@ static uint32_t slab_take_ready(struct osmem_slab *s, void **end, uint32_t most)
 		map = 0;
 	}
 	for (; taken < most && map != 0; taken++) {
-		uint32_t index = word * 64 + (uint32_t)__builtin_ctzll(map);
+		uint32_t index =
+			word * SLAB_WORD + (uint32_t)__builtin_ctzll(map);
 		uint32_t offset = index * s->size;
 
 		slab_use(s, slab_pieces_at(s, index, offset),
