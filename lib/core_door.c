@@ -129,6 +129,16 @@ static __attribute__((noinline)) void *door_alloc_plain(size_t size)
 						 osmem_core_serve_map(size));
 }
 
+/* The short way to a slab, where nobody else wants to see it. */
+static __attribute__((noinline)) void *door_alloc_slot(size_t size)
+{
+	void *p = NULL;
+
+	if (size - 1 < OSMEM_CLASS_LARGEST && likely(osmem_thread_begin()))
+		p = door_end_with(osmem_hot_refill(size));
+	return likely(p != NULL) ? p : door_alloc_long(size);
+}
+
 void *osmem_core_alloc(size_t size)
 {
 	void *p;
@@ -138,7 +148,10 @@ void *osmem_core_alloc(size_t size)
 	if (unlikely(osmem_hard_is_alone()))
 		return door_alloc_hard(size);
 	p = osmem_hot_large(size);
-	return likely(p != NULL) ? p : door_alloc_long(size);
+	if (p != NULL)
+		return p;
+	return osmem_init_is_open() ? door_alloc_slot(size) :
+				      door_alloc_long(size);
 }
 
 size_t osmem_core_clears(const void *p, size_t size)

@@ -81,6 +81,16 @@ void *osmem_hot_alloc(size_t size, size_t alignment)
 	return osmem_thread_refill(class);
 }
 
+void *osmem_hot_refill(size_t size)
+{
+	unsigned int class = osmem_class_of(size);
+
+	/* As above. */
+	if (!atomic_load_explicit(&hot_classes[class], memory_order_acquire))
+		return NULL;
+	return osmem_thread_refill(class);
+}
+
 size_t osmem_hot_size(size_t size, size_t alignment)
 {
 	unsigned int class = hot_class(size, alignment != 0 ? alignment : 1);

@@ -17,6 +17,9 @@
  */
 OSMEM_FN void *osmem_hot_alloc(size_t size, size_t alignment);
 
+/* The same, not counted, for a size up to OSMEM_CLASS_LARGEST. */
+OSMEM_FN void *osmem_hot_refill(size_t size);
+
 /*
  * The slot for size bytes at alignment, 0 for any, if its class is hot; 0 when
  * no slot is for that. No lock.

@@ -28,6 +28,7 @@
 
 OSMEM_VAR_DEFINED atomic_bool osmem_init_done;
 OSMEM_VAR_DEFINED atomic_bool osmem_init_plain;
+OSMEM_VAR_DEFINED atomic_bool osmem_init_open;
 OSMEM_VAR_DEFINED uint64_t osmem_block_key[OSMEM_KEYS];
 
 static struct osmem_lock init_lock;
@@ -44,16 +45,18 @@ void osmem_init_look(void)
 {
 	int shut = atomic_load_explicit(&osmem_slab_shut, memory_order_relaxed);
 	bool checks = osmem_option(OSMEM_OPT_CHECK) != 0;
-	bool plain = osmem_option(OSMEM_OPT_MODE) == OS_MODE_EXACT && !checks &&
-		     shut == 0 &&
-		     atomic_load_explicit(&osmem_init_done,
-					  memory_order_relaxed) &&
-		     !osmem_watch_is_on() && !OSMEM_CONF_DEBUG;
+	bool unseen = !checks && shut == 0 &&
+		      atomic_load_explicit(&osmem_init_done,
+					   memory_order_relaxed) &&
+		      !osmem_watch_is_on() && !OSMEM_CONF_DEBUG;
+	bool plain = osmem_option(OSMEM_OPT_MODE) == OS_MODE_EXACT && unseen;
+	bool open = !osmem_hard_is_on() && unseen;
 	/* The door is shut for it. */
 	bool alone = osmem_hard_is_on() && osmem_hard_is_used() && !checks &&
 		     shut == 1;
 
 	atomic_store_explicit(&osmem_init_plain, plain, memory_order_release);
+	atomic_store_explicit(&osmem_init_open, open, memory_order_release);
 	atomic_store_explicit(&osmem_hard_alone, alone, memory_order_release);
 }
 

@@ -37,6 +37,17 @@ static inline bool osmem_init_is_plain(void)
 	return atomic_load_explicit(&osmem_init_plain, memory_order_acquire);
 }
 
+/*
+ * Whether everything is in place, and nobody but slabs wants to see a request
+ * for a class that is hot. Written and read in the same way.
+ */
+OSMEM_VAR atomic_bool osmem_init_open;
+
+static inline bool osmem_init_is_open(void)
+{
+	return atomic_load_explicit(&osmem_init_open, memory_order_acquire);
+}
+
 /* The page size of the calloc rule. */
 OSMEM_FN size_t osmem_init_page_size(void);
 
@@ -49,7 +60,7 @@ OSMEM_FN void osmem_init_apply_sites(void);
 /* And the option fail, the door included. No lock, one thread at a time. */
 OSMEM_FN void osmem_init_apply_rule(void);
 
-/* Sets osmem_init_plain, and osmem_hard_alone. No lock. */
+/* Sets osmem_init_plain and _open, and osmem_hard_alone. No lock. */
 OSMEM_FN void osmem_init_look(void);
 
 #endif

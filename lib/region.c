@@ -81,18 +81,17 @@ static struct {
 	bool tried;
 } region = { .allowance = REGION_ALLOWANCE_LEAST };
 
-/*
- * Counters without the lock, relaxed: they decide when to purge, and a wrong
- * decision costs time only. room: what may be idle in slabs before a purge.
- */
+OSMEM_VAR_DEFINED struct osmem_region_idle osmem_region_idle = {
+	.room = REGION_ALLOWANCE_LEAST
+};
+
+/* Counters without the lock, relaxed, as those. */
 static struct {
-	atomic_size_t idle;
-	atomic_size_t room;
 	atomic_size_t gone;	 /* of slabs, given back */
 	atomic_size_t purged;	 /* since we last learned */
 	atomic_size_t regretted; /* taken since, again or in its place */
 	atomic_ulong refused;	 /* when madvise failed: locked pages; or 0 */
-} region_count = { .room = REGION_ALLOWANCE_LEAST };
+} region_count;
 
 /* --- reserving and committing --- */
 
@@ -263,7 +262,8 @@ static void region_make_room(void)
 	if (most < region.allowance)
 		most = region.allowance;
 	most = dirty < most ? most - dirty : 0;
-	atomic_store_explicit(&region_count.room, most, memory_order_relaxed);
+	atomic_store_explicit(&osmem_region_idle.room, most,
+			      memory_order_relaxed);
 }
 
 size_t osmem_region_longest_dirty(void)
@@ -332,7 +332,17 @@ void osmem_region_give(size_t first, size_t units)
 
 void osmem_region_add_idle(ptrdiff_t bytes)
 {
-	region_add(&region_count.idle, (size_t)bytes);
+	region_add(&osmem_region_idle.pages, (size_t)bytes);
+}
+
+void osmem_region_add_waiting(ptrdiff_t bytes)
+{
+	region_add(&osmem_region_idle.waiting, (size_t)bytes);
+}
+
+size_t osmem_region_waiting(void)
+{
+	return region_read(&osmem_region_idle.waiting);
 }
 
 void osmem_region_add_gone(ptrdiff_t bytes)
@@ -367,13 +377,6 @@ void osmem_region_set_refused(bool refused)
 	atomic_store_explicit(&region_count.refused,
 			      refused ? region_clock() : 0,
 			      memory_order_relaxed);
-}
-
-bool osmem_region_should_purge(void)
-{
-	return !osmem_region_is_refused() &&
-	       (ptrdiff_t)region_read(&region_count.idle) >=
-		       (ptrdiff_t)region_read(&region_count.room);
 }
 
 static struct region_time region_now(void)
@@ -506,7 +509,7 @@ static bool region_purge_one(size_t most)
 static size_t region_kept(void)
 {
 	size_t kept = region.allowance - region.allowance / 8;
-	ptrdiff_t idle = (ptrdiff_t)region_read(&region_count.idle);
+	ptrdiff_t idle = (ptrdiff_t)region_read(&osmem_region_idle.pages);
 	size_t wanted = idle > 0 ? 2 * (size_t)idle : 0;
 
 	if (region.allowance <= REGION_ALLOWANCE_LEAST || wanted > kept)
@@ -539,7 +542,7 @@ struct osmem_region_totals osmem_region_totals(void)
 						  memory_order_relaxed),
 		.used = region.used << OSMEM_UNIT_SHIFT,
 		.dirty = region.dirty.units << OSMEM_UNIT_SHIFT,
-		.idle = region_read(&region_count.idle),
+		.idle = region_read(&osmem_region_idle.pages),
 	};
 
 	return totals;

@@ -76,14 +76,15 @@ OSMEM_FN bool osmem_region_keep_limit(void);
 /* Slabs have so many bytes more in pages without a slot in use. No lock. */
 OSMEM_FN void osmem_region_add_idle(ptrdiff_t bytes);
 
+/* So many bytes more were freed that their owners have yet to see. No lock. */
+OSMEM_FN void osmem_region_add_waiting(ptrdiff_t bytes);
+OSMEM_FN size_t osmem_region_waiting(void);
+
 /* So many bytes of slabs more have been given back. No lock. */
 OSMEM_FN void osmem_region_add_gone(ptrdiff_t bytes);
 
 /* So many that had been, or others in their place, are wanted. No lock. */
 OSMEM_FN void osmem_region_regret(size_t bytes);
-
-/* Whether so much lies there for nothing that it should be purged. No lock. */
-OSMEM_FN bool osmem_region_should_purge(void);
 
 /*
  * Whether the system has refused to take memory back: then nothing is purged
@@ -91,6 +92,33 @@ OSMEM_FN bool osmem_region_should_purge(void);
  */
 OSMEM_FN bool osmem_region_is_refused(void);
 OSMEM_FN void osmem_region_set_refused(bool refused);
+
+/*
+ * Bytes in slabs: in pages without a slot in use, and freed by others, for
+ * their owners to see; and how many both may be before a purge. Relaxed: a
+ * wrong decision costs time only.
+ */
+struct osmem_region_idle {
+	atomic_size_t pages;
+	atomic_size_t waiting;
+	atomic_size_t room;
+};
+
+OSMEM_VAR struct osmem_region_idle osmem_region_idle;
+
+/* Whether so much lies there for nothing that it should be purged. No lock. */
+static inline bool osmem_region_should_purge(void)
+{
+	const struct osmem_region_idle *idle = &osmem_region_idle;
+	size_t bytes =
+		atomic_load_explicit(&idle->pages, memory_order_relaxed) +
+		2 * atomic_load_explicit(&idle->waiting, memory_order_relaxed);
+
+	return unlikely((ptrdiff_t)bytes >=
+			(ptrdiff_t)atomic_load_explicit(
+				&idle->room, memory_order_relaxed)) &&
+	       !osmem_region_is_refused();
+}
 
 /*
  * Gives whole pages back, anybody's. Whether they went: not when madvise

@@ -26,6 +26,7 @@ enum {
 	SLAB_WASTE = 12,
 	SLAB_UNITS_MOST = 32,
 	SLAB_PARTS = 16, /* of a slab, for who frees from outside */
+	SLAB_NEVER = 1 << 15, /* more slots than there are */
 	SLAB_LITTLE = 4, /* of a slab in use, this part is little */
 	SLAB_SHARED = 256 << 10, /* the largest slot of many in a slab */
 	SLAB_LARGE = 64, /* units; above that, a part of the region at most */
@@ -275,30 +276,70 @@ slab_use(struct osmem_slab *s, struct slab_row row, uint32_t counted)
 }
 
 static inline __attribute__((always_inline)) void
-slab_put(struct osmem_slab *s, uint32_t index, uint32_t offset)
+slab_unuse(struct osmem_slab *s, struct slab_row row)
 {
-	struct slab_row row = slab_pieces_at(s, index, offset);
-
-	slab_set_ready(s, index);
 	do {
 		if (--s->busy[row.first] == 0)
 			s->idle++;
 	} while (unlikely(row.first++ != row.last));
 }
 
-size_t osmem_slab_put(struct osmem_slab *s, void *const *slots, size_t count)
+static inline void slab_put(struct osmem_slab *s, uint32_t index)
 {
+	slab_set_ready(s, index);
+	slab_unuse(s, slab_pieces(s, index));
+}
+
+/* What putting slots back reads of a record, which it writes to. */
+struct slab_view {
+	char *start;
+	uint64_t *map;
+	uint64_t magic;
+	uintptr_t key;
+	uint32_t most;
+	uint32_t last; /* byte of a slot */
+	unsigned int shift;
+};
+
+/* Of a slab with slots as pieces, or without: gcc makes a loop for each. */
+static inline __attribute__((always_inline)) size_t
+slab_put_run(struct osmem_slab *s, void *const *slots, size_t count,
+	     bool by_slot)
+{
+	const struct slab_view v = { .start = s->start,
+				     .map = s->map,
+				     .magic = s->magic,
+				     .key = osmem_slab_key,
+				     .most = s->most,
+				     .last = s->size - 1,
+				     .shift = osmem_slab_piece_shift };
 	size_t n;
 
 	for (n = 0; n < count; n++) {
-		uintptr_t offset = (uintptr_t)slots[n] - (uintptr_t)s->start;
+		const uintptr_t *slot = slots[n];
+		uintptr_t offset = (uintptr_t)slot - (uintptr_t)v.start;
+		uint32_t index;
 
-		if (offset >= s->most)
+		if (offset >= v.most)
 			break;
-		if (unlikely(!osmem_slab_is_marked(slots[n])))
-			osmem_report_written(slots[n], s->size);
-		slab_put(s, slab_index(s, slots[n]), (uint32_t)offset);
+		if (unlikely(slot[1] != (v.key ^ (uintptr_t)slot)))
+			osmem_report_written(slot, s->size);
+		index = slab_index_at((uint32_t)offset, v.magic, v.last + 1);
+		slab_set_bit(s, v.map, index);
+		slab_unuse(s, by_slot ? (struct slab_row){ index, index } :
+					(struct slab_row){
+						(uint32_t)offset >> v.shift,
+						((uint32_t)offset + v.last) >>
+							v.shift });
 	}
+	return n;
+}
+
+size_t osmem_slab_put(struct osmem_slab *s, void *const *slots, size_t count)
+{
+	size_t n = s->by_slot ? slab_put_run(s, slots, count, true) :
+				slab_put_run(s, slots, count, false);
+
 	slab_count_used(s, -(uint32_t)n);
 	return n;
 }
@@ -374,13 +415,16 @@ static void slab_count_present(struct osmem_slab *s, uint32_t bytes)
 }
 
 /* Slots that are not carved; none while there are any others. */
-static uint32_t slab_take_fresh(struct osmem_slab *s, void **end, uint32_t most)
+static uint32_t slab_take_fresh(struct osmem_slab *s, void **place,
+				uint32_t most)
 {
 	uint32_t carved = osmem_slab_carved(s);
 	uint32_t index = slab_index(s, s->start + carved);
-	uint32_t taken = 0;
+	uint32_t taken;
 
-	for (; carved < s->most && taken < most; taken++) {
+	if (most > (s->most - carved) / s->size)
+		most = (s->most - carved) / s->size;
+	for (taken = 0; taken < most; taken++) {
 		uintptr_t *slot = (uintptr_t *)(s->start + carved);
 		uint32_t counted = 0;
 
@@ -389,7 +433,7 @@ static uint32_t slab_take_fresh(struct osmem_slab *s, void **end, uint32_t most)
 		slab_use(s, slab_pieces_at(s, index, carved), counted);
 		index++;
 		osmem_slab_set_mark(slot);
-		*--end = slot;
+		place[most - 1 - taken] = slot;
 		carved += s->size;
 	}
 	slab_set_carved(s, index);
@@ -403,18 +447,21 @@ bool osmem_slab_has_slots(const struct osmem_slab *s)
 	       osmem_slab_carved(s) < s->most || osmem_slab_waiting(s) != 0;
 }
 
-uint32_t osmem_slab_take(struct osmem_slab *s, void **end, uint32_t count)
+uint32_t osmem_slab_take(struct osmem_slab *s, void **place, uint32_t count)
 {
 	uint32_t taken = 0;
 
 	osmem_slab_restore(s);
 	while (taken < count && s->ready != 0)
-		taken += slab_take_ready(s, end - taken, count - taken);
+		taken += slab_take_ready(s, place + count - taken,
+					 count - taken);
+	if (unlikely(taken != 0 && taken < count))
+		memmove(place, place + count - taken, taken * sizeof(*place));
 	if (taken == 0) {
 		/* Each that waits in a bin costs memory that was not there. */
 		if (!s->dirty && count > SLAB_FRESH / s->size + 1)
 			count = SLAB_FRESH / s->size + 1;
-		taken = slab_take_fresh(s, end, count);
+		taken = slab_take_fresh(s, place, count);
 	}
 	slab_count_used(s, taken);
 	return taken;
@@ -430,7 +477,8 @@ void osmem_slab_catch_up(struct osmem_slab *s)
 {
 	uint32_t used = osmem_slab_in_use(s);
 
-	if (used * s->size > s->most / SLAB_LITTLE)
+	if (used * s->size > s->most / SLAB_LITTLE ||
+	    (osmem_sys_is_alone() && osmem_slab_waiting(s) == 0))
 		return;
 	osmem_slab_announce(s);
 	if (osmem_slab_waiting(s) != 0 &&
@@ -439,33 +487,39 @@ void osmem_slab_catch_up(struct osmem_slab *s)
 }
 
 /*
- * So many slots of the list that starts with a link: the first most below end.
- * What was freed twice is met again, without its link or in the map.
+ * So many slots of the list that starts with these links: the first most in
+ * place, backwards. What was freed twice is met again, without its link or in
+ * the map.
  */
-static void slab_put_remote(struct osmem_slab *s, uint32_t link, uint32_t count,
-			    void **end, uint32_t most)
+static void slab_put_remote(struct osmem_slab *s, uintptr_t first,
+			    uint32_t count, void **place, uint32_t most)
 {
 	struct slab_links links = slab_links(s);
 	uintptr_t *slot;
-	uint32_t next;
+	uintptr_t next;
+	uint32_t link;
+	unsigned int i;
 
-	for (; count != 0; count--, link = next) {
+	for (i = 1; i < OSMEM_SLAB_LINKS - 1; i++)
+		slab_fetch(&links, first, i);
+	for (; count != 0; count--, first = next) {
+		slab_fetch(&links, first, OSMEM_SLAB_LINKS - 1);
+		link = slab_link(first, 0);
 		slot = slab_linked(&links, link);
 		next = slab_next(&links, slot);
 		slot[0] = 0;
-		if (most == 0) {
-			slab_put(s, link - 1, (link - 1) * s->size);
-			continue;
-		}
-		most--;
-		*--end = slot;
+		if (most == 0)
+			slab_put(s, link - 1);
+		else
+			place[--most] = slot;
 	}
 }
 
-uint32_t osmem_slab_collect(struct osmem_slab *s, bool posted, void **end,
+uint32_t osmem_slab_collect(struct osmem_slab *s, bool posted, void **place,
 			    uint32_t most)
 {
-	uint32_t old = atomic_load_explicit(&s->remote, memory_order_relaxed);
+	osmem_slab_word old =
+		atomic_load_explicit(&s->remote, memory_order_relaxed);
 	uint32_t used = osmem_slab_in_use(s);
 	uint32_t count;
 
@@ -476,12 +530,21 @@ uint32_t osmem_slab_collect(struct osmem_slab *s, bool posted, void **end,
 	 * the last slot right after the exchange must see that it is the last.
 	 */
 	do {
-		count = old >> OSMEM_SLAB_COUNT_SHIFT;
+		count = (uint32_t)(old >> OSMEM_SLAB_COUNT_SHIFT);
 		slab_set_used(s, used - (count > most ? count - most : 0));
 	} while (!atomic_compare_exchange_weak_explicit(
 		&s->remote, &old, posted ? 0 : old & OSMEM_SLAB_POSTED,
 		memory_order_acq_rel, memory_order_relaxed));
-	slab_put_remote(s, old >> OSMEM_SLAB_LINK_SHIFT & OSMEM_SLAB_LINK_MASK,
-			count, end, most);
+	if (count >= s->part)
+		osmem_region_add_waiting(-slab_waits(s, count));
+	slab_put_remote(s, slab_links_in(old), count, place,
+			count < most ? count : most);
 	return count;
+}
+
+void osmem_slab_freeze(struct osmem_slab *s)
+{
+	osmem_region_add_waiting(-slab_waits(s, osmem_slab_waiting(s)));
+	s->part = SLAB_NEVER;
+	atomic_store_explicit(&s->owner, 0, memory_order_relaxed);
 }

@@ -30,19 +30,20 @@
 
 struct osmem_thread;
 
+/* A word that other threads change, as wide as one instruction can. */
+typedef uintptr_t osmem_slab_word;
+
 enum { OSMEM_SLAB_PIECES = 16, OSMEM_SLAB_FEW = 10 };
 
 struct osmem_slab {
 	/*
-	 * The line that other threads write: link, count of slots, posted.
+	 * The line that other threads write: links, count of slots, posted.
 	 * Aligned for osmem_slab_head; first, as what free reads keeps off the
 	 * start of pages (region.c).
 	 */
-	_Alignas(OSMEM_RECORD) _Atomic(uint32_t) remote;
+	_Alignas(OSMEM_RECORD) _Atomic(osmem_slab_word) remote;
 	/* Its class + 1 while it is in that pool, under the pool's lock. */
 	_Atomic(uint8_t) pooled;
-	/* The owner's turn when it was left to itself. Relaxed. */
-	_Atomic(uint32_t) turn;
 	/*
 	 * Slots that are neither here nor gone: the holder writes; who frees
 	 * from outside reads it to see that nothing is left in use. Relaxed: a
@@ -79,7 +80,7 @@ struct osmem_slab {
 	/* Pieces without their memory. The holder writes, walkers read. */
 	_Atomic(uint32_t) gone;
 	uint32_t most; /* bytes that can be carved */
-	/* Slots of a 16th of it, to the next power of two; from 1. */
+	/* Slots of a 16th of it, to the next power of two; or for nobody. */
 	uint16_t part;
 	bool by_slot; /* each slot is a piece */
 	bool dirty;   /* what is not carved yet has its memory */
@@ -104,14 +105,22 @@ OSMEM_VAR atomic_int osmem_slab_shut;
 
 /*
  * remote, from below: the slab stands on its owner's stack of posted slabs; the
- * first slot of the list, from 1; how many there are.
+ * first slots of the list, numbers from 1; how many there are. A slot has the
+ * next ones in the same way: who collects the list fetches them ahead. With 32
+ * bits there is room for one.
  */
 enum {
 	OSMEM_SLAB_POSTED = 1,
+	OSMEM_SLAB_LINK = 13, /* bits */
+	OSMEM_SLAB_LINKS = UINTPTR_MAX > UINT32_MAX ? 3 : 1,
 	OSMEM_SLAB_LINK_SHIFT = 1,
-	OSMEM_SLAB_LINK_MASK = 0x1fff,
-	OSMEM_SLAB_COUNT_SHIFT = 14
+	OSMEM_SLAB_LINK_MASK = (1 << OSMEM_SLAB_LINK) - 1,
+	OSMEM_SLAB_COUNT_SHIFT =
+		OSMEM_SLAB_LINK_SHIFT + OSMEM_SLAB_LINK * OSMEM_SLAB_LINKS
 };
+
+/* The logarithm of a piece that is no slot: pages, 16 to a unit at most. */
+OSMEM_VAR unsigned int osmem_slab_piece_shift;
 
 /* Stands for the slab where there is none; its owner is no thread. */
 OSMEM_VAR struct osmem_slab osmem_slab_nobody;
@@ -165,8 +174,9 @@ static inline uint32_t osmem_slab_in_use(const struct osmem_slab *s)
 /* Slots freed by others that wait to be collected. */
 static inline uint32_t osmem_slab_waiting(const struct osmem_slab *s)
 {
-	return atomic_load_explicit(&s->remote, memory_order_relaxed) >>
-	       OSMEM_SLAB_COUNT_SHIFT;
+	return (uint32_t)(atomic_load_explicit(&s->remote,
+					       memory_order_relaxed) >>
+			  OSMEM_SLAB_COUNT_SHIFT);
 }
 
 /*
@@ -253,11 +263,10 @@ OSMEM_FN bool osmem_slab_has_slots(const struct osmem_slab *s);
 
 /*
  * Takes up to count slots, which count as used then: free ones, those that were
- * gone among them, or else fresh ones. They are stored below end, the first
- * nearest to it, their marks not verified. How many; 0 when there are none.
- * Held.
+ * gone among them, or else fresh ones. They are stored in place, the first as
+ * the last, their marks not verified. How many; 0 when there are none. Held.
  */
-OSMEM_FN uint32_t osmem_slab_take(struct osmem_slab *s, void **end,
+OSMEM_FN uint32_t osmem_slab_take(struct osmem_slab *s, void **place,
 				  uint32_t count);
 
 /*
@@ -273,8 +282,18 @@ OSMEM_FN size_t osmem_slab_put(struct osmem_slab *s, void *const *slots,
  */
 OSMEM_FN void osmem_slab_catch_up(struct osmem_slab *s);
 
+/*
+ * Nobody's for good: what is freed is added to the remote list, and counts no
+ * more. In the child of a fork, of a thread that is gone.
+ */
+OSMEM_FN void osmem_slab_freeze(struct osmem_slab *s);
+
 /* Bytes of memory that osmem_slab_tear() would give back. Held. */
-OSMEM_FN size_t osmem_slab_idle(const struct osmem_slab *s);
+static inline size_t osmem_slab_idle(const struct osmem_slab *s)
+{
+	return s->by_slot ? (size_t)s->idle * s->size :
+			    (size_t)s->idle << osmem_slab_piece_shift;
+}
 
 /* Gives pieces without a slot in use back to the system. Held. */
 OSMEM_FN void osmem_slab_tear(struct osmem_slab *s);
@@ -299,12 +318,12 @@ static inline bool osmem_slab_is_ripe(const struct osmem_slab *s)
 }
 
 /*
- * Takes the remote list over: up to most of its slots are stored below end, the
- * first nearest to it, and stay in use; the rest comes back to the slab.
+ * Takes the remote list over: up to most of its slots are stored in place, the
+ * first as the last, and stay in use; the rest comes back to the slab.
  * How many there were. posted says whether the slab has just come off its
  * owner's stack. Held.
  */
 OSMEM_FN uint32_t osmem_slab_collect(struct osmem_slab *s, bool posted,
-				     void **end, uint32_t most);
+				     void **place, uint32_t most);
 
 #endif

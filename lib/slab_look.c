@@ -128,10 +128,10 @@ static struct slab_tally slab_make_tally(const struct osmem_slab *s)
 /* Others may add to the remote list; what stands there already stays. */
 static bool slab_remote_is_whole(const struct osmem_slab *s)
 {
-	uint32_t remote =
+	osmem_slab_word remote =
 		atomic_load_explicit(&s->remote, memory_order_acquire);
-	uint32_t most = remote >> OSMEM_SLAB_COUNT_SHIFT;
-	uint32_t link = remote >> OSMEM_SLAB_LINK_SHIFT & OSMEM_SLAB_LINK_MASK;
+	uint32_t most = (uint32_t)(remote >> OSMEM_SLAB_COUNT_SHIFT);
+	uint32_t link = slab_link(slab_links_in(remote), 0);
 	struct slab_links links = slab_links(s);
 	uintptr_t *slot;
 	uintptr_t next;
@@ -141,10 +141,10 @@ static bool slab_remote_is_whole(const struct osmem_slab *s)
 		if (link > links.slots || slab_is_gone(s, link - 1))
 			return false;
 		slot = slab_linked(&links, link);
-		next = slab_link_of(&links, slot);
+		next = slab_links_of(&links, slot);
 		if (!slab_is_whole(&links, slot, next))
 			return false;
-		link = (uint32_t)next;
+		link = slab_link(next, 0);
 	}
 	return link == 0 && count == most;
 }

@@ -10,21 +10,25 @@
 
 #include "report.h"
 
-/* The logarithm of a piece that is no slot: pages, 16 to a unit at most. */
-OSMEM_VAR unsigned int osmem_slab_piece_shift;
-
 /* --- slots and pieces --- */
 
 /* The number of a slot, by the reciprocal of its size. */
+static inline uint32_t slab_index_at(uint32_t offset, uint64_t magic,
+				     uint32_t size)
+{
+#ifdef __SIZEOF_INT128__
+	(void)size;
+	return (uint32_t)((unsigned __int128)offset * magic >> 64);
+#else
+	(void)magic;
+	return offset / size;
+#endif
+}
+
 static inline uint32_t slab_index(const struct osmem_slab *s, const void *slot)
 {
-	uint32_t offset = (uint32_t)((const char *)slot - s->start);
-
-#ifdef __SIZEOF_INT128__
-	return (uint32_t)((unsigned __int128)offset * s->magic >> 64);
-#else
-	return offset / s->size;
-#endif
+	return slab_index_at((uint32_t)((const char *)slot - s->start),
+			     s->magic, s->size);
 }
 
 static inline void *slab_slot(const struct osmem_slab *s, uint32_t index)
@@ -109,9 +113,10 @@ static inline void slab_set_gone(struct osmem_slab *s, uint32_t gone)
 /* --- the map --- */
 
 /* A slot that is not in the map comes into it. */
-static inline void slab_set_ready(struct osmem_slab *s, uint32_t index)
+static inline void slab_set_bit(struct osmem_slab *s, uint64_t *map,
+				uint32_t index)
 {
-	uint64_t *word = &s->map[index / 64];
+	uint64_t *word = &map[index / 64];
 	uint64_t bit = (uint64_t)1 << index % 64;
 	uint64_t old = *word;
 
@@ -120,6 +125,11 @@ static inline void slab_set_ready(struct osmem_slab *s, uint32_t index)
 	*word = old | bit;
 	if (old == 0)
 		s->ready |= (uint64_t)1 << index / 64;
+}
+
+static inline void slab_set_ready(struct osmem_slab *s, uint32_t index)
+{
+	slab_set_bit(s, s->map, index);
 }
 
 /* Those of a row leave it, which are in it or not. */
@@ -142,6 +152,19 @@ static inline void slab_clear_ready(struct osmem_slab *s, uint32_t first,
 
 /* --- links --- */
 
+/* The links in a word of a list, and what is left of them for the next one. */
+static inline osmem_slab_word slab_links_in(osmem_slab_word remote)
+{
+	return remote >> OSMEM_SLAB_LINK_SHIFT &
+	       (((osmem_slab_word)1 << OSMEM_SLAB_LINK * OSMEM_SLAB_LINKS) - 1);
+}
+
+/* One of them; 0: there is none. */
+static inline uint32_t slab_link(osmem_slab_word links, unsigned int i)
+{
+	return (uint32_t)(links >> OSMEM_SLAB_LINK * i) & OSMEM_SLAB_LINK_MASK;
+}
+
 /* What links are read with. Copied: the stores into slots might change it. */
 struct slab_links {
 	char *start;
@@ -162,10 +185,10 @@ static inline struct slab_links slab_links(const struct osmem_slab *s)
 	};
 }
 
-/* The address is in it, above all numbers: no other slot can bear the link. */
+/* The address is in it, above all links: no other slot can bear these. */
 static inline uintptr_t slab_secret(uintptr_t secret, const uintptr_t *slot)
 {
-	return secret ^ (uintptr_t)slot << 16;
+	return secret ^ (uintptr_t)slot << OSMEM_SLAB_LINK * OSMEM_SLAB_LINKS;
 }
 
 static inline uintptr_t *slab_linked(const struct slab_links *l, uint32_t link)
@@ -173,8 +196,8 @@ static inline uintptr_t *slab_linked(const struct slab_links *l, uint32_t link)
 	return (uintptr_t *)(l->start + (size_t)(link - 1) * l->size);
 }
 
-/* The link of a slot that is free, if it is whole. */
-static inline uintptr_t slab_link_of(const struct slab_links *l,
+/* The links of a slot that is free, if it is whole. */
+static inline uintptr_t slab_links_of(const struct slab_links *l,
 				     const uintptr_t *slot)
 {
 	return slot[0] ^ slab_secret(l->secret, slot);
@@ -182,20 +205,39 @@ static inline uintptr_t slab_link_of(const struct slab_links *l,
 
 /* Whether nobody has written into the slot since. */
 static inline bool slab_is_whole(const struct slab_links *l,
-				 const uintptr_t *slot, uintptr_t link)
+				 const uintptr_t *slot, uintptr_t links)
 {
-	return slot[1] == (l->key ^ (uintptr_t)slot) && link <= l->slots;
+	return slot[1] == (l->key ^ (uintptr_t)slot) &&
+	       links >> OSMEM_SLAB_LINK * OSMEM_SLAB_LINKS == 0 &&
+	       slab_link(links, 0) <= l->slots;
 }
 
-/* The link of a slot that is free; whoever wrote into it is reported. */
-static inline uint32_t slab_next(const struct slab_links *l,
-				 const uintptr_t *slot)
+/* The links of a slot that is free; whoever wrote into it is reported. */
+static inline uintptr_t slab_next(const struct slab_links *l,
+				  const uintptr_t *slot)
 {
-	uintptr_t next = slab_link_of(l, slot);
+	uintptr_t next = slab_links_of(l, slot);
 
 	if (unlikely(!slab_is_whole(l, slot, next)))
 		osmem_report_written(slot, l->size);
-	return (uint32_t)next;
+	return next;
+}
+
+/* A slot of a list that will be met soon, if there is one. */
+static inline void slab_fetch(const struct slab_links *l, uintptr_t links,
+			      unsigned int i)
+{
+	if (OSMEM_SLAB_LINKS > 1)
+		__builtin_prefetch(l->start + (ptrdiff_t)slab_link(links, i) *
+						      (ptrdiff_t)l->size -
+					   l->size,
+				   1);
+}
+
+/* Bytes of so many slots freed by others that count as waiting: whole 16ths. */
+static inline ptrdiff_t slab_waits(const struct osmem_slab *s, uint32_t count)
+{
+	return (ptrdiff_t)(count & ~(s->part - 1U)) * (ptrdiff_t)s->size;
 }
 
 /* So many slots are carved. */

@@ -9,11 +9,6 @@
 #include "check.h"
 #include "sys.h"
 
-size_t osmem_slab_idle(const struct osmem_slab *s)
-{
-	return s->idle * slab_piece_size(s);
-}
-
 /* The pieces with memory and without a slot in use. */
 static uint32_t slab_idle_pieces(const struct osmem_slab *s)
 {

@@ -47,7 +47,7 @@ enum {
 	THREAD_LARGE_OWN = 32 * 1024,    /* of them in a thread's, besides */
 	THREAD_LARGE_SHARE = 16,         /* and a share of what it uses */
 	THREAD_LARGE_STEP = 32 * 1024,
-	THREAD_TURNS = 32, /* of which one is for all classes */
+	THREAD_LARGE_REFUSED = 8,        /* refills without asking for more */
 	THREAD_PLACES = 16 * 1024, /* of bins: less is not given back */
 	/* Of so many bytes or more a quarter is little. */
 	THREAD_MUCH = 512 * 1024,
@@ -147,8 +147,10 @@ static bool thread_reserve(struct osmem_thread *t, size_t size, ptrdiff_t more)
 	/* What gets less asks for nothing, though its own share has shrunk. */
 	if (more < 0 && above > t->promised)
 		above = t->promised;
-	if (!thread_promise(t, above > 0 ? above : 0))
+	if (!thread_promise(t, above > 0 ? above : 0)) {
+		t->refused = THREAD_LARGE_REFUSED;
 		return false;
+	}
 	t->large += bytes;
 	return true;
 }
@@ -239,6 +241,11 @@ static void thread_widen(struct osmem_thread *t, unsigned int class)
 	if (most >= limit)
 		return;
 	most = most == 0 ? rule->first : most * THREAD_BIN_GROWTH;
+	if (rule->size >= THREAD_LARGE && most > rule->first &&
+	    t->refused != 0) {
+		t->refused--;
+		return;
+	}
 	osmem_thread_set_most(t, class, most < limit ? most : limit);
 }
 
@@ -343,8 +350,11 @@ void osmem_thread_watch(struct osmem_thread *t)
 /* Slots have come back. Half of a bin that is full makes room. Lock. */
 static void thread_judge(struct osmem_thread *t, unsigned int class)
 {
-	if (thread_is_given_up(t, class))
+	if (thread_is_given_up(t, class)) {
 		thread_narrow(t, class);
+		/* We may not come here again. */
+		osmem_thread_drain(t, class, false, NULL, 0);
+	}
 	osmem_thread_watch(t);
 	if (t->top[class] >= t->end[class])
 		osmem_thread_cut(t, class, thread_most(t, class) / 2);
@@ -388,8 +398,6 @@ static void thread_make_room(struct osmem_thread *t, unsigned int class)
 		thread_reopen(t, class);
 	t->credit[class] = OSMEM_THREAD_CREDIT;
 	thread_judge(t, class);
-	/* We may not come here again. */
-	osmem_thread_drain(t, class, false, NULL, 0);
 	osmem_thread_leave(t);
 }
 
@@ -453,19 +461,19 @@ static struct osmem_slab *thread_next_slab(struct osmem_thread *t,
 
 /* Slots out of the slab; it becomes full when it has none. */
 static uint32_t thread_take(struct osmem_thread *t, struct osmem_slab *s,
-			    void **end, uint32_t count)
+			    void **place, uint32_t count)
 {
 	uint32_t taken = 0;
 	uint32_t used;
 	size_t idle;
 
-	if (s->ready == 0)
-		taken = osmem_thread_take_remote(t, s, false, end, count);
+	if (s->ready == 0 && osmem_slab_waiting(s) != 0)
+		taken = osmem_thread_take_remote(t, s, false, place, count);
 	if (taken != 0)
 		return taken;
 	used = osmem_slab_in_use(s);
 	idle = osmem_slab_idle(s);
-	taken = osmem_slab_take(s, end, count);
+	taken = osmem_slab_take(s, place, count);
 	osmem_thread_account(t, s, used, idle);
 	if (taken == 0)
 		osmem_thread_move(t, s, OSMEM_THREAD_FULL);
@@ -473,36 +481,22 @@ static uint32_t thread_take(struct osmem_thread *t, struct osmem_slab *s,
 }
 
 /*
- * Who frees leaves a thread alone that comes by, so it looks now and then at
- * what has come back of other classes than it takes slots of. Lock.
- */
-static void thread_take_turn(struct osmem_thread *t)
-{
-	uint32_t turn =
-		atomic_load_explicit(&t->turn, memory_order_relaxed) + 1;
-
-	atomic_store_explicit(&t->turn, turn, memory_order_relaxed);
-	if (turn % THREAD_TURNS == 0)
-		osmem_thread_look(t);
-}
-
-/*
- * Slots below end: what others have freed, up to most, or so many out of as
- * many slabs as it takes. Lock.
+ * Slots: what others have freed, up to most, or so many out of as many slabs
+ * as it takes. Lock.
  */
 static uint32_t thread_fetch(struct osmem_thread *t, unsigned int class,
-			     void **end, uint32_t count, uint32_t most)
+			     void **place, uint32_t count, uint32_t most)
 {
 	struct osmem_slab *s;
-	uint32_t taken;
+	uint32_t taken = 0;
 
-	thread_take_turn(t);
-	taken = osmem_thread_drain(t, class, false, end, most);
+	if (unlikely(osmem_thread_is_told(t, class)))
+		taken = osmem_thread_drain(t, class, false, place, most);
 	while (taken == 0) {
 		s = thread_next_slab(t, class);
 		if (s == NULL)
 			return 0;
-		taken = thread_take(t, s, end, count);
+		taken = thread_take(t, s, place, count);
 	}
 	return taken;
 }
@@ -520,18 +514,16 @@ static uintptr_t *thread_fill(struct osmem_thread *t, unsigned int class)
 
 	if (most == 0 ||
 	    atomic_load_explicit(&osmem_slab_shut, memory_order_relaxed)) {
-		thread_fetch(t, class, &slot + 1, 1, 1);
+		thread_fetch(t, class, &slot, 1, 1);
 		return slot;
 	}
-	taken = thread_fetch(t, class, first + most, (uint32_t)most / 2 + 1,
+	taken = thread_fetch(t, class, first, (uint32_t)most / 2 + 1,
 			     (uint32_t)most);
 	if (taken == 0)
 		return NULL;
 	first[-1] = t->no_slot;
-	slot = first[most - 1];
-	memmove(first, first + most - taken, (taken - 1) * sizeof(void *));
 	t->top[class] = first + taken - 2;
-	return slot;
+	return first[taken - 1];
 }
 
 void *osmem_thread_refill(unsigned int class)

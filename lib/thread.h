@@ -53,11 +53,11 @@ struct osmem_thread {
 	uint16_t space[OSMEM_CLASSES]; /* how many slots have a place */
 	uint8_t credit[OSMEM_CLASSES]; /* refills that may make it grow */
 	void **spare;                  /* places that no bin has had yet */
+	uint8_t refused;    /* refills until more of them are asked for */
 	ptrdiff_t large;    /* bytes that bins of large slots may hold */
 	ptrdiff_t promised; /* of these, by all threads' account */
 
 	struct osmem_lock lock;
-	_Atomic(uint32_t) turn; /* of taking slots. Relaxed */
 	/* Slabs with free slots by class, without any, without used ones. */
 	struct osmem_slab *lists[OSMEM_THREAD_LISTS];
 	size_t used[OSMEM_CLASSES]; /* slots, those in bins included */
@@ -66,8 +66,8 @@ struct osmem_thread {
 	size_t most;		    /* that it was, if that was much */
 	ptrdiff_t idle;             /* bytes of pages without a slot in use */
 	ptrdiff_t told;             /* of these, to the region */
-	uint32_t harvests;          /* by others */
 	_Atomic(struct osmem_slab *) posted[OSMEM_CLASSES];
+	struct osmem_slab *taken[OSMEM_CLASSES]; /* of those, not seen yet */
 	struct osmem_thread *next;      /* of all that were ever made */
 	struct osmem_thread *next_free; /* among those without a thread */
 	size_t carved;			/* of its slabs, when it came to rest */

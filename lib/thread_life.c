@@ -25,6 +25,8 @@ OSMEM_VAR_DEFINED struct osmem_thread osmem_thread_busy = THREAD_EMPTY;
 enum {
 	/* Sizes that the first page of a structure has bins for. */
 	THREAD_KNOWN = 16 * 1024,
+	/* Bytes freed by others that are looked at first. */
+	THREAD_WAITING = 64 * 1024,
 	/* Threads that have ended and rest, and bytes: in bins, and in all. */
 	THREAD_RESTING = 8,
 	THREAD_RESTING_HELD = 768 * 1024,
@@ -213,6 +215,17 @@ static size_t thread_trim_one(struct osmem_thread *t, bool all)
 	return bytes;
 }
 
+/* What waits is not idle yet, and may be all there is. */
+static void thread_look_all(struct osmem_thread *t)
+{
+	for (; t != NULL; t = t->next) {
+		osmem_thread_enter(t);
+		osmem_thread_look(t);
+		osmem_thread_tell(t, 1);
+		osmem_unlock(&t->lock);
+	}
+}
+
 static bool thread_trim_all(bool all)
 {
 	struct osmem_thread *t = atomic_load_explicit(&threads.all,
@@ -223,6 +236,8 @@ static bool thread_trim_all(bool all)
 		return false;
 	if (all)
 		osmem_region_set_refused(false);
+	else if (osmem_region_waiting() > THREAD_WAITING)
+		thread_look_all(t);
 	osmem_region_learn();
 	if (!all && !osmem_region_should_purge())
 		return false;
@@ -483,8 +498,7 @@ static void thread_freeze_slabs(void)
 		s = osmem_slab_headed(osmem_region.heads[i]);
 		if (osmem_slab_owner(s) != NULL &&
 		    !thread_is_kept(osmem_slab_owner(s)))
-			atomic_store_explicit(&s->owner, 0,
-					      memory_order_relaxed);
+			osmem_slab_freeze(s);
 	}
 }
 

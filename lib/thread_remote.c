@@ -14,9 +14,6 @@
 
 OSMEM_VAR_DEFINED struct osmem_slab osmem_thread_closed;
 
-/* Of so many harvests one is of all classes. */
-enum { THREAD_HARVESTS = 8 };
-
 /*
  * The slab's posted bit is ours: it stands on no stack. The owner may end
  * meanwhile; then what it leaves is collected by who adopts it, or, when the
@@ -44,34 +41,50 @@ void osmem_thread_post(struct osmem_slab *s)
 	 * Release: the next who sets it writes posted_next after we have.
 	 * Acquire: who put it into a pool before has announced that.
 	 */
-	atomic_fetch_and_explicit(&s->remote, ~(uint32_t)OSMEM_SLAB_POSTED,
+	atomic_fetch_and_explicit(&s->remote,
+				  ~(osmem_slab_word)OSMEM_SLAB_POSTED,
 				  memory_order_acq_rel);
 	pooled = atomic_load_explicit(&s->pooled, memory_order_relaxed);
 	if (pooled != 0 && osmem_slab_is_ripe(s))
 		osmem_thread_harvest_pooled(s, pooled - 1);
 }
 
+/* The next slab of a class that was posted, if any; close: the last. */
+static struct osmem_slab *thread_take_posted(struct osmem_thread *t,
+					     unsigned int class, bool close)
+{
+	struct osmem_slab *s = t->taken[class];
+
+	if (s == NULL) {
+		s = atomic_load_explicit(&t->posted[class],
+					 memory_order_relaxed);
+		if (!close && (s == NULL || s == &osmem_thread_closed))
+			return NULL;
+		s = atomic_exchange_explicit(&t->posted[class],
+					     close ? &osmem_thread_closed :
+						     NULL,
+					     memory_order_acquire);
+		if (s == NULL || s == &osmem_thread_closed)
+			return NULL;
+	}
+	t->taken[class] = s->posted_next;
+	return s;
+}
+
 uint32_t osmem_thread_drain(struct osmem_thread *t, unsigned int class,
-			    bool close, void **end, uint32_t most)
+			    bool close, void **place, uint32_t most)
 {
 	struct osmem_slab *s;
-	struct osmem_slab *next;
 	uint32_t taken = 0;
 
-	s = atomic_load_explicit(&t->posted[class], memory_order_relaxed);
-	if (!close && (s == NULL || s == &osmem_thread_closed))
-		return 0;
-	s = atomic_exchange_explicit(&t->posted[class],
-				     close ? &osmem_thread_closed : NULL,
-				     memory_order_acquire);
-	for (; s != NULL && s != &osmem_thread_closed; s = next) {
-		next = s->posted_next;
+	while ((most == 0 || taken < most) &&
+	       (s = thread_take_posted(t, class, close)) != NULL) {
 		/* Posted to who owned it before this structure was reused. */
 		if (osmem_slab_owner(s) != t)
 			osmem_thread_post(s);
 		else
 			taken += osmem_thread_take_remote(
-				t, s, true, taken == 0 ? end : end - taken,
+				t, s, true, taken == 0 ? place : place + taken,
 				most - taken);
 	}
 	return taken;
@@ -82,26 +95,12 @@ void osmem_thread_look(struct osmem_thread *t)
 	unsigned int class;
 
 	for (class = 0; class < OSMEM_CLASSES; class++)
-		if (atomic_load_explicit(&t->posted[class],
-					 memory_order_relaxed) != NULL)
-			osmem_thread_drain(t, class, false, NULL, 0);
-}
-
-/*
- * In place of an owner that may be asleep. What waits in other classes is
- * little, but of many: it is looked at now and then.
- */
-static void thread_look_for(struct osmem_thread *t, unsigned int class)
-{
-	if (++t->harvests % THREAD_HARVESTS == 0)
-		osmem_thread_look(t);
-	else
 		osmem_thread_drain(t, class, false, NULL, 0);
 }
 
 /*
- * Much of somebody's slab has come back, and its owner may be asleep for good:
- * who freed the last of it does what the owner would do. It may have gone, and
+ * The last of somebody's slab has come back, and its owner may be asleep for
+ * good: who freed it does what the owner would do. It may have gone, and
  * come again as another, since we freed: then this is done for nothing.
  */
 void osmem_thread_harvest(struct osmem_slab *s)
@@ -114,7 +113,7 @@ void osmem_thread_harvest(struct osmem_slab *s)
 	if (t != NULL) {
 		osmem_thread_enter(t);
 		if (osmem_slab_owner(s) == t) {
-			thread_look_for(t, s->class);
+			osmem_thread_drain(t, s->class, false, NULL, 0);
 			/* It is in no stack if it was adopted meanwhile. */
 			if (osmem_slab_owner(s) == t)
 				osmem_thread_take_remote(t, s, false, NULL, 0);
@@ -137,59 +136,47 @@ static void thread_look_after(struct osmem_thread *t)
 	osmem_thread_leave(t);
 }
 
-/*
- * Whether the owner has taken slots since it was left to itself the last time:
- * then it is again, and finds what has been freed.
- */
-static bool thread_comes_by(struct osmem_slab *s)
-{
-	struct osmem_thread *t = osmem_slab_owner(s);
-	uint32_t turn;
-
-	if (t == NULL)
-		return false;
-	turn = atomic_load_explicit(&t->turn, memory_order_relaxed);
-	if (atomic_load_explicit(&s->turn, memory_order_relaxed) == turn)
-		return false;
-	atomic_store_explicit(&s->turn, turn, memory_order_relaxed);
-	return true;
-}
-
 /* What is left to do for who has freed a slot of somebody else's. */
-static void thread_do_duty(struct osmem_slab *s, int duty)
+static void thread_do_duty(struct osmem_slab *s, struct osmem_slab_freed freed)
 {
-	if (duty & OSMEM_SLAB_POST)
+	bool waits = osmem_slab_count_waiting(&freed);
+	bool back;
+
+	if (freed.told)
 		osmem_thread_post(s);
-	if ((duty & OSMEM_SLAB_HARVEST) ||
-	    ((duty & OSMEM_SLAB_LOOK) && !thread_comes_by(s))) {
+	/* Only then: the owner may have put back the rest, and seen no post. */
+	back = osmem_slab_has_come_back(s, freed.count);
+	if (back)
 		osmem_thread_harvest(s);
+	/* Of a pool's slab, maybe by the post already: it has gone. */
+	if ((waits || back) && osmem_region_should_purge()) {
 		thread_look_after(osmem_thread_mine);
-		/* Of a pool's slab, maybe by the post already: it has gone. */
-		if (osmem_region_should_purge())
-			osmem_thread_trim(false);
+		osmem_thread_trim(false);
 	}
 }
 
 bool osmem_thread_release_remote(struct osmem_slab *s, void *ptr)
 {
+	struct osmem_slab_freed freed;
 	uint32_t index;
-	int duty;
 
 	osmem_slab_find(s, ptr, &index);
-	duty = osmem_slab_free_remote(s, ptr, index);
-	if (unlikely(duty != 0))
-		thread_do_duty(s, duty);
-	return (duty & OSMEM_SLAB_REPORT) == 0;
+	freed = osmem_slab_free_remote(s, ptr, index);
+	if (freed.count != 0 && freed.due)
+		thread_do_duty(s, freed);
+	return freed.count != 0;
 }
 
 /* The slow path begins where there is a duty: the free itself takes no lock. */
-static OSMEM_COLD bool thread_begin_duty(struct osmem_slab *s, int duty)
+static OSMEM_COLD __attribute__((noinline)) void
+thread_rest_duty(void *ptr, const char *call, osmem_thread_rest *rest,
+		 struct osmem_slab *s, struct osmem_slab_freed freed)
 {
-	if (duty & OSMEM_SLAB_REPORT)
-		return false;
-	osmem_thread_begin();
-	thread_do_duty(s, duty);
-	return true;
+	if (freed.count != 0) {
+		osmem_thread_begin();
+		thread_do_duty(s, freed);
+	}
+	rest(ptr, call, freed.count != 0);
 }
 
 void osmem_thread_free_remote(void *ptr, const char *call,
@@ -199,8 +186,8 @@ void osmem_thread_free_remote(void *ptr, const char *call,
 	const struct osmem_thread *self = osmem_thread_self;
 	uintptr_t owner =
 		atomic_load_explicit(&s->owner, memory_order_relaxed);
+	struct osmem_slab_freed freed;
 	uint32_t index;
-	int duty;
 
 	if (unlikely(owner == 0) || unlikely(owner == (uintptr_t)self) ||
 	    unlikely((owner & OSMEM_SLAB_TORN) != 0) ||
@@ -210,7 +197,7 @@ void osmem_thread_free_remote(void *ptr, const char *call,
 		rest(ptr, call, false);
 		return;
 	}
-	duty = osmem_slab_free_remote(s, ptr, index);
-	if (unlikely(duty != 0))
-		rest(ptr, call, thread_begin_duty(s, duty));
+	freed = osmem_slab_free_remote(s, ptr, index);
+	if (unlikely(freed.due))
+		thread_rest_duty(ptr, call, rest, s, freed);
 }

@@ -50,25 +50,18 @@ static void thread_unlink(struct osmem_slab **list, struct osmem_slab *s)
 		s->next->prev = s->prev;
 }
 
-static void thread_count(struct osmem_thread *t, const struct osmem_slab *s,
-			 size_t used, size_t idle)
-{
-	t->used[s->class] += used;
-	t->bytes += used * s->size;
-	t->idle += (ptrdiff_t)idle;
-}
-
 void osmem_thread_own(struct osmem_thread *t, struct osmem_slab *s)
 {
 	s->list = s->class;
 	thread_link(&t->lists[s->list], s);
-	thread_count(t, s, osmem_slab_in_use(s), osmem_slab_idle(s));
+	osmem_thread_count(t, s, osmem_slab_in_use(s), osmem_slab_idle(s));
 }
 
 void osmem_thread_disown(struct osmem_thread *t, struct osmem_slab *s)
 {
 	thread_unlink(&t->lists[s->list], s);
-	thread_count(t, s, -(size_t)osmem_slab_in_use(s), -osmem_slab_idle(s));
+	osmem_thread_count(t, s, -(size_t)osmem_slab_in_use(s),
+			   -osmem_slab_idle(s));
 }
 
 void osmem_thread_move(struct osmem_thread *t, struct osmem_slab *s,
@@ -111,6 +104,9 @@ void osmem_thread_settle(struct osmem_thread *t, struct osmem_slab *s)
 			osmem_thread_discard(t, s);
 		else
 			osmem_thread_move(t, s, OSMEM_THREAD_SPENT);
+	} else if (osmem_slab_in_use(s) == 0) {
+		/* It is posted, or will be by who looks at it then. */
+		osmem_thread_drain(t, s->class, false, NULL, 0);
 	} else if (s->list == OSMEM_THREAD_FULL && osmem_slab_has_slots(s)) {
 		osmem_thread_move(t, s, s->class);
 	}
@@ -139,20 +135,12 @@ void osmem_thread_give_spent(struct osmem_thread *t)
 	osmem_thread_discard(t, s);
 }
 
-/* Slots have come or gone: used and idle were these before. */
-void osmem_thread_account(struct osmem_thread *t, const struct osmem_slab *s,
-			  uint32_t used, size_t idle)
-{
-	thread_count(t, s, osmem_slab_in_use(s) - (size_t)used,
-		     osmem_slab_idle(s) - idle);
-}
-
 uint32_t osmem_thread_take_remote(struct osmem_thread *t, struct osmem_slab *s,
-				  bool posted, void **end, uint32_t most)
+				  bool posted, void **place, uint32_t most)
 {
 	uint32_t used = osmem_slab_in_use(s);
 	size_t idle = osmem_slab_idle(s);
-	uint32_t count = osmem_slab_collect(s, posted, end, most);
+	uint32_t count = osmem_slab_collect(s, posted, place, most);
 
 	if (count != 0)
 		t->credit[s->class] = OSMEM_THREAD_CREDIT;

@@ -98,10 +98,26 @@ OSMEM_FN void osmem_thread_discard(struct osmem_thread *t,
 				   struct osmem_slab *s);
 OSMEM_FN void osmem_thread_delete(struct osmem_slab *s);
 
-/* Slots have come or gone, used and idle were these before; and come back. */
-OSMEM_FN void osmem_thread_account(struct osmem_thread *t,
-				   const struct osmem_slab *s, uint32_t used,
-				   size_t idle);
+/* The slab has so many slots in use more, and idle bytes. */
+static inline void osmem_thread_count(struct osmem_thread *t,
+				      const struct osmem_slab *s, size_t used,
+				      size_t idle)
+{
+	t->used[s->class] += used;
+	t->bytes += used * s->size;
+	t->idle += (ptrdiff_t)idle;
+}
+
+/* Slots have come or gone: used and idle were these before. */
+static inline void osmem_thread_account(struct osmem_thread *t,
+					const struct osmem_slab *s,
+					uint32_t used, size_t idle)
+{
+	osmem_thread_count(t, s, osmem_slab_in_use(s) - (size_t)used,
+			   osmem_slab_idle(s) - idle);
+}
+
+/* Slots have come back. */
 OSMEM_FN void osmem_thread_settle(struct osmem_thread *t, struct osmem_slab *s);
 
 /* Whether the caller is a handler of fork(). No lock. */
@@ -125,17 +141,26 @@ OSMEM_FN void osmem_thread_watch(struct osmem_thread *t);
 /* The same, by anybody, with what the owner has not been told of. */
 OSMEM_FN void osmem_thread_collect(struct osmem_thread *t);
 
+/* Whether others have posted any of a class. No lock. */
+static inline bool osmem_thread_is_told(const struct osmem_thread *t,
+					unsigned int class)
+{
+	return t->taken[class] != NULL ||
+	       atomic_load_explicit(&t->posted[class],
+				    memory_order_relaxed) != NULL;
+}
+
 /*
- * Takes what was posted of a class: up to most slots below end, which is how
- * many it returns. close: and lets nothing be posted any more.
+ * Takes what was posted of a class: all, or up to most slots in place, which is
+ * how many it returns. close: and lets nothing be posted any more.
  */
 OSMEM_FN uint32_t osmem_thread_drain(struct osmem_thread *t, unsigned int class,
-				     bool close, void **end, uint32_t most);
+				     bool close, void **place, uint32_t most);
 
 /* What others have freed in the slab, in the same way; posted as there. */
 OSMEM_FN uint32_t osmem_thread_take_remote(struct osmem_thread *t,
 					   struct osmem_slab *s, bool posted,
-					   void **end, uint32_t most);
+					   void **place, uint32_t most);
 
 /* To a pool, and from it: NULL when it has none with a free slot. */
 OSMEM_FN void osmem_thread_pool_put(struct osmem_slab *s);

@@ -216,10 +216,8 @@ START_TEST(two_threads_that_free_a_slot_at_once)
 	run_thread(allocate_some, blocks);
 	s = osmem_slab_of(blocks[7]);
 	MUST(osmem_slab_find(s, blocks[7], &index));
-	MUST((osmem_slab_free_remote(s, blocks[7], index) &
-	      OSMEM_SLAB_REPORT) == 0);
-	MUST_EQ(osmem_slab_free_remote(s, blocks[7], index),
-		OSMEM_SLAB_REPORT);
+	MUST_EQ(osmem_slab_free_remote(s, blocks[7], index).count, 1);
+	MUST_EQ(osmem_slab_free_remote(s, blocks[7], index).count, 0);
 	MUST_EQ(osmem_slab_waiting(s), 1);
 }
 END_TEST

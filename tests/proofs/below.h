@@ -50,7 +50,15 @@ static inline void osmem_lock_after_fork(struct osmem_lock *lock)
 	(void)lock;
 }
 
+#include "region.h"
+
+/* Nothing is ever purged. */
+#define osmem_region_should_purge() false
+
 #include "thread_state.h"
+
+/* There is more than one thread. */
+const char *osmem_sys_alone_at = "";
 
 void osmem_region_add_idle(ptrdiff_t bytes)
 {
@@ -67,9 +75,17 @@ void osmem_region_regret(size_t bytes)
 	(void)bytes;
 }
 
-bool osmem_region_should_purge(void)
+static atomic_size_t below_waiting;
+
+void osmem_region_add_waiting(ptrdiff_t bytes)
 {
-	return false;
+	atomic_fetch_add_explicit(&below_waiting, (size_t)bytes,
+				  memory_order_relaxed);
+}
+
+size_t osmem_region_waiting(void)
+{
+	return 0;
 }
 
 bool osmem_region_is_refused(void)

@@ -7,8 +7,8 @@
  *
  * In the end each slot that was freed is in one list, the others in none, the
  * counts are right, the slab has one holder and is on its stack just when its
- * posted bit says so; and when nothing is in use any more, nothing waits, and a
- * slab of several units is given back.
+ * posted bit says so; what waits is counted; and when nothing is in use any
+ * more, nothing waits, and a slab of several units is given back.
  *
  * fault: thread_remote.c s|osmem_thread_post(s);|;|
  * fault: thread_remote.c s|if (osmem_slab_owner(s) != t)|if (0)|
@@ -16,14 +16,17 @@
  * fault: thread_remote.c s|while (top != &osmem_thread_closed)|while (1)|
  * fault: thread_remote.c s|if (atomic_compare_exchange_weak|if (store_always|
  * fault: thread_slabs.c s|if (osmem_slab_is_ripe(s))|if (0)|
- * fault: thread_remote.c s|osmem_slab_is_ripe(s))|0)|
  * fault: thread_slabs.c s|relaxed) == 0;|relaxed) < 2;|
  * fault: thread_remote.c s|memory_order_release,|memory_order_relaxed,|
  * fault: thread_remote.c s|memory_order_acquire)|memory_order_relaxed)|
- * fault: thread_remote.c s|~(uint32_t)OSMEM_SLAB_POSTED|~0U|
+ * fault: thread_remote.c s|~(osmem_slab_word)OSMEM_SLAB_POSTED|-1L|
+ * fault: thread_remote.c s|= s->posted_next;|= NULL;|
+ * fault: thread_remote.c s|if (s == NULL) {|if (true) {|
  * fault: slab.c s|posted ? 0 : old & OSMEM_SLAB_POSTED|0|
- * fault: slab_remote.h s/(now & ~links)/now/
- * fault: slab_remote.h s/duty . OSMEM_SLAB_HARVEST/duty/
+ * fault: slab_remote.h s/((old + one) & ~mask)/(old + one)/
+ * fault: slab_remote.h s/links << OSMEM_SLAB_LINK ./links <</
+ * fault: slab.c s/add_waiting(-slab_waits/add_waiting(slab_waits/
+ * fault: thread_remote.c s|if (back)|if (0)|
  * fault: slab_remote.h s|(!atomic_compare_exchange_weak|(!store_always|
  * fault: slab_remote.h s|memory_order_acq_rel|memory_order_relaxed|
  * fault: slab_remote.h s|memory_order_acq_rel|memory_order_release|
@@ -39,7 +42,6 @@
  * fault: thread_slabs.c s/return count < most ? count : most/return count/
  * all: slab_remote.h s|count . SLAB_UNSEEN >= part|count >= unseen; 0|
  * all: thread_remote.c s/= 0; class < OSMEM_CLASSES/= only; class == only/
- * all: thread_remote.c s/..t->harvests % THREAD_HARVESTS == 0/0/
  * all: thread_life.c s/= 0; class < OSMEM_CLASSES/= only; class == only/
  * all: thread_slabs.c s/= 0; class < OSMEM_CLASSES/= only; class == only/
  * threads: interleave.c
@@ -211,7 +213,7 @@ static void owner_takes(void)
 	uint32_t taken;
 
 	osmem_thread_enter(&owners[0]);
-	taken = osmem_thread_drain(&owners[0], only, false, slot + 2, 1);
+	taken = osmem_thread_drain(&owners[0], only, false, slot + 1, 1);
 	proof_claim(taken <= 1 && slot[0] == NULL && !slot[1] == !taken);
 	if (taken != 0) {
 		uint32_t i = number(slot[1]);
@@ -308,6 +310,7 @@ static void share_owner(struct osmem_thread *t)
 			 2 * sizeof(t->lists[only]));
 	interleave_share(&t->used[only], sizeof(t->used[only]));
 	interleave_share(&t->posted[only], sizeof(t->posted[only]));
+	interleave_share(&t->taken[only], sizeof(t->taken[only]));
 	interleave_share(&t->idle, sizeof(t->idle));
 	interleave_share(&t->told, sizeof(t->told));
 	interleave_share(&t->next,
@@ -319,6 +322,7 @@ static void share(void)
 	uint32_t i;
 
 	interleave_share(&done, sizeof(done));
+	interleave_share(&below_waiting, sizeof(below_waiting));
 	interleave_share(&threads, sizeof(threads));
 	interleave_share(&osmem_core_lock, sizeof(osmem_core_lock));
 	interleave_share(&thread_pools[only], sizeof(thread_pools[only]));
@@ -342,6 +346,7 @@ static void prepare(size_t size, uint32_t count, uint32_t of)
 	memset(&threads, 0, sizeof(threads));
 	memset(thread_pools, 0, sizeof(thread_pools));
 	memset(&done, 0, sizeof(done));
+	atomic_store(&below_waiting, 0);
 	osmem_region.base = memory;
 	osmem_region.records = records;
 	osmem_region.heads = heads;
@@ -354,7 +359,7 @@ static void prepare(size_t size, uint32_t count, uint32_t of)
 	for (i = 0; i < of; i++)
 		slabs[i] = osmem_slab_new(only, &owners[0]);
 	for (i = 0; i < count; i++) {
-		proof_claim(osmem_slab_take(slabs[i % of], &slot + 1, 1) == 1);
+		proof_claim(osmem_slab_take(slabs[i % of], &slot, 1) == 1);
 		slots[i] = slot;
 		slots[i][1] = 0;
 	}
@@ -372,18 +377,29 @@ static void mark(uintptr_t *slot, bool *found)
 		found[i] = true;
 }
 
-/* Marks the slots of a remote list; how many there are. */
-static uint32_t mark_list(struct osmem_slab *slab, uint32_t link, bool *found)
+/*
+ * Marks the slots of a remote list; how many there are. Each names as many of
+ * those after it as there is room for.
+ */
+static uint32_t mark_list(struct osmem_slab *slab, osmem_slab_word first,
+			  bool *found)
 {
 	struct slab_links links = slab_links(slab);
+	osmem_slab_word next;
+	uint32_t link;
 	uint32_t n = 0;
 
-	for (; link != 0; n++) {
+	for (; (link = slab_link(first, 0)) != 0; n++) {
 		uintptr_t *slot = slab_slot(slab, link - 1);
 
 		mark(slot, found);
-		link = slab_next(&links, slot);
+		next = slab_next(&links, slot);
+		proof_claim(OSMEM_SLAB_LINKS < 3 ||
+			    (slab_link(first, 1) == slab_link(next, 0) &&
+			     slab_link(first, 2) == slab_link(next, 1)));
+		first = next;
 	}
+	proof_claim(first == 0);
 	return n;
 }
 
@@ -391,7 +407,7 @@ static uint32_t mark_list(struct osmem_slab *slab, uint32_t link, bool *found)
 static uint32_t check_slots(uint32_t which)
 {
 	struct osmem_slab *slab = slabs[which];
-	uint32_t remote = atomic_load(&slab->remote);
+	osmem_slab_word remote = atomic_load(&slab->remote);
 	bool found[SLOTS] = { false };
 	uint32_t left = 0;
 	uint32_t n;
@@ -401,9 +417,7 @@ static uint32_t check_slots(uint32_t which)
 	for (i = 0; i < 64; i++)
 		if (slab->map[0] >> i & 1)
 			mark(slab_slot(slab, i), found);
-	n = mark_list(slab,
-		      remote >> OSMEM_SLAB_LINK_SHIFT & OSMEM_SLAB_LINK_MASK,
-		      found);
+	n = mark_list(slab, slab_links_in(remote), found);
 	proof_claim(n == remote >> OSMEM_SLAB_COUNT_SHIFT);
 	for (i = which; i < in_use; i += slab_count) {
 		proof_claim(found[i] == done.freed[i]);
@@ -429,6 +443,8 @@ static int times_posted(struct osmem_thread *t, const struct osmem_slab *slab)
 	int n = 0;
 
 	for (; s != NULL && s != &osmem_thread_closed; s = s->posted_next)
+		n += s == slab;
+	for (s = t->taken[only]; s != NULL; s = s->posted_next)
 		n += s == slab;
 	return n;
 }
@@ -470,6 +486,7 @@ static void check_owner(struct osmem_thread *t)
 
 static void finish(void)
 {
+	size_t waiting = 0;
 	uint32_t left;
 	uint32_t i;
 
@@ -485,11 +502,14 @@ static void finish(void)
 		}
 		left = check_slots(i);
 		check_holder(slabs[i]);
+		waiting += (size_t)slab_waits(slabs[i],
+					      osmem_slab_waiting(slabs[i]));
 		/* In a pool nobody would come to look. */
 		proof_claim(left != 0 || osmem_slab_owner(slabs[i]) != NULL);
 		/* One of a single unit may stay with its owner. */
 		proof_claim(left != 0 || done.adopted || slabs[i]->units == 1);
 	}
+	proof_claim(atomic_load(&below_waiting) == waiting);
 }
 
 /* --- who does what at the same time --- */
@@ -507,6 +527,8 @@ static const struct {
 	  { owner_takes, release_first, release_second } },
 	{ "two free of two slabs, the owner drains", 3, 2, 16384,
 	  { owner_drains, release_first, release_second } },
+	{ "two free of two slabs, the owner takes", 3, 2, 16384,
+	  { owner_takes, release_first, release_second } },
 	{ "two free of two slabs, the owner ends", 3, 2, 0,
 	  { owner_ends, release_first, release_second } },
 	{ "one frees, the owner puts the rest", 2, 1, 16384,
@@ -525,7 +547,7 @@ static const struct {
 	  { release_first, release_second, release_third } },
 	{ "two free all, the owner drains", 2, 1, 16,
 	  { owner_drains, release_first, release_second } },
-	{ "two free all, the owner ends", 2, 1, 16,
+	{ "two free all, the owner ends", 2, 1, 0,
 	  { owner_ends, release_first, release_second } },
 	{ "two free some, the owner ends", 3, 1, 0,
 	  { owner_ends, release_first, release_second } },
@@ -552,8 +574,6 @@ static void prove_case(size_t i, size_t size, uint32_t told_after)
 	memcpy(what.thread, cases[i].thread, sizeof(what.thread));
 	unseen = told_after;
 	prepare(size, cases[i].slots, cases[i].slabs);
-	/* It has taken slots: who frees leaves it to itself once. */
-	atomic_store(&owners[0].turn, told_after != 0);
 	if (strstr(cases[i].name, "has ended") != NULL)
 		owner_ends();
 	interleave_share(NULL, 0);
