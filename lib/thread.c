@@ -31,7 +31,7 @@ enum {
 	/* A bin starts small and grows while it proves too small. */
 	THREAD_BIN_FIRST = 1024,
 	THREAD_BIN_GROWTH = 4,
-	THREAD_BIN_MOST = 32 * 1024,
+	THREAD_BIN_MOST = 128 * 1024,
 	THREAD_BIN_TINY = 64, /* of these twice, of large ones 8 or 32 times */
 	THREAD_BIN_SLOTS = 1024,
 	/* A bin of a class that is being given up: a share of what is used. */
@@ -70,9 +70,9 @@ void osmem_thread_make_rules(void)
 
 		if (size <= THREAD_BIN_TINY) {
 			first *= 2;
-			most *= 2;
+			most /= 2;
 		} else if (size >= THREAD_LARGE) {
-			most *= size >= THREAD_LARGEST ? 32 : 8;
+			most *= size >= THREAD_LARGEST ? 8 : 2;
 		}
 		thread_rules[class] = (struct thread_rule){
 			.size = (uint32_t)size,
