@@ -95,7 +95,8 @@ void osmem_thread_look(struct osmem_thread *t)
 	unsigned int class;
 
 	for (class = 0; class < OSMEM_CLASSES; class++)
-		osmem_thread_drain(t, class, false, NULL, 0);
+		if (osmem_thread_is_told(t, class))
+			osmem_thread_drain(t, class, false, NULL, 0);
 }
 
 /*
