@@ -32,8 +32,8 @@ enum {
 	THREAD_BIN_FIRST = 1024,
 	THREAD_BIN_GROWTH = 4,
 	THREAD_BIN_MOST = 128 * 1024,
-	THREAD_BIN_TINY = 64, /* of these twice, of large ones 8 or 32 times */
-	THREAD_BIN_SLOTS = 1024,
+	THREAD_BIN_TINY = 64, /* of these twice at first */
+	THREAD_BIN_SLOTS = 2048, /* of large ones 2 or 8 times the most */
 	/* A bin of a class that is being given up: a share of what is used. */
 	THREAD_BIN_SHARE = 16,
 	/* What all bins together may pin then, a page for each slot. */
@@ -68,12 +68,10 @@ void osmem_thread_make_rules(void)
 		size_t first = THREAD_BIN_FIRST;
 		size_t most = THREAD_BIN_MOST;
 
-		if (size <= THREAD_BIN_TINY) {
+		if (size <= THREAD_BIN_TINY)
 			first *= 2;
-			most /= 2;
-		} else if (size >= THREAD_LARGE) {
+		else if (size >= THREAD_LARGE)
 			most *= size >= THREAD_LARGEST ? 8 : 2;
-		}
 		thread_rules[class] = (struct thread_rule){
 			.size = (uint32_t)size,
 			.first = thread_at_least_one(first / size),
