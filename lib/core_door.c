@@ -219,7 +219,7 @@ static __attribute__((noinline)) void door_free_long(const char *call,
 	door_end();
 }
 
-static void door_free(const char *call, void *ptr)
+static __attribute__((noinline)) void door_free(const char *call, void *ptr)
 {
 	if (unlikely(osmem_hard_is_alone()) && door_free_hard(call, ptr))
 		return;

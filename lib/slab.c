@@ -530,7 +530,7 @@ uint32_t osmem_slab_collect(struct osmem_slab *s, bool posted, void **place,
 	 * the last slot right after the exchange must see that it is the last.
 	 */
 	do {
-		count = (uint32_t)(old >> OSMEM_SLAB_COUNT_SHIFT);
+		count = osmem_slab_count(old);
 		slab_set_used(s, used - (count > most ? count - most : 0));
 	} while (!atomic_compare_exchange_weak_explicit(
 		&s->remote, &old, posted ? 0 : old & OSMEM_SLAB_POSTED,

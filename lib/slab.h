@@ -104,20 +104,25 @@ enum { OSMEM_SLAB_TORN = 1 };
 OSMEM_VAR atomic_int osmem_slab_shut;
 
 /*
- * remote, from below: the slab stands on its owner's stack of posted slabs; the
- * first slots of the list, numbers from 1; how many there are. A slot has the
- * next ones in the same way: who collects the list fetches them ahead. With 32
- * bits there is room for one.
+ * remote, from below: the slab stands on its owner's stack of posted slabs; how
+ * many slots there are in the list; the first ones of them, numbers from 1, up
+ * to the highest bit. A slot has those after it in the same way: who collects
+ * the list fetches them ahead. With 32 bits there is room for one.
  */
 enum {
 	OSMEM_SLAB_POSTED = 1,
+	OSMEM_SLAB_ONE = 2, /* slot more */
 	OSMEM_SLAB_LINK = 13, /* bits */
 	OSMEM_SLAB_LINKS = UINTPTR_MAX > UINT32_MAX ? 3 : 1,
-	OSMEM_SLAB_LINK_SHIFT = 1,
-	OSMEM_SLAB_LINK_MASK = (1 << OSMEM_SLAB_LINK) - 1,
-	OSMEM_SLAB_COUNT_SHIFT =
-		OSMEM_SLAB_LINK_SHIFT + OSMEM_SLAB_LINK * OSMEM_SLAB_LINKS
+	OSMEM_SLAB_LINK_BITS = OSMEM_SLAB_LINK * OSMEM_SLAB_LINKS,
+	OSMEM_SLAB_LINK_SHIFT = 8 * sizeof(uintptr_t) - OSMEM_SLAB_LINK_BITS
 };
+
+static inline uint32_t osmem_slab_count(osmem_slab_word remote)
+{
+	return (uint32_t)remote % (1U << OSMEM_SLAB_LINK_SHIFT) /
+	       OSMEM_SLAB_ONE;
+}
 
 /* The logarithm of a piece that is no slot: pages, 16 to a unit at most. */
 OSMEM_VAR unsigned int osmem_slab_piece_shift;
@@ -174,9 +179,8 @@ static inline uint32_t osmem_slab_in_use(const struct osmem_slab *s)
 /* Slots freed by others that wait to be collected. */
 static inline uint32_t osmem_slab_waiting(const struct osmem_slab *s)
 {
-	return (uint32_t)(atomic_load_explicit(&s->remote,
-					       memory_order_relaxed) >>
-			  OSMEM_SLAB_COUNT_SHIFT);
+	return osmem_slab_count(
+		atomic_load_explicit(&s->remote, memory_order_relaxed));
 }
 
 /*

@@ -130,7 +130,7 @@ static bool slab_remote_is_whole(const struct osmem_slab *s)
 {
 	osmem_slab_word remote =
 		atomic_load_explicit(&s->remote, memory_order_acquire);
-	uint32_t most = (uint32_t)(remote >> OSMEM_SLAB_COUNT_SHIFT);
+	uint32_t most = osmem_slab_count(remote);
 	uint32_t link = slab_link(slab_links_in(remote), 0);
 	struct slab_links links = slab_links(s);
 	uintptr_t *slot;

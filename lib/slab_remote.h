@@ -20,10 +20,9 @@ enum {
 /* What a free has come to; from before it, as the slab may be another's now. */
 struct osmem_slab_freed {
 	uint32_t count; /* that wait; 0: another thread has just freed it */
-	uint16_t part;  /* of these, which counts as waiting */
-	bool told;      /* to be posted to its owner: it was not */
-	bool due;       /* there is anything to do */
+	uint32_t part;  /* of these, which counts as waiting */
 	uint32_t size;
+	bool told;      /* to be posted to its owner: it was not */
 };
 
 static inline bool slab_is_part(uint32_t count, uint32_t part)
@@ -44,20 +43,21 @@ static inline bool osmem_slab_has_come_back(const struct osmem_slab *s,
 						       left);
 }
 
-/* A 16th of the slab more waits for its owner. Whether it does. */
-static inline bool osmem_slab_count_waiting(const struct osmem_slab_freed *f)
+/* Bytes that wait for the owner now: a 16th of the slab more, or 0. */
+static inline uint32_t osmem_slab_waits(const struct osmem_slab_freed *f)
 {
-	if (!slab_is_part(f->count, f->part))
-		return false;
-	osmem_region_add_waiting((ptrdiff_t)f->part * (ptrdiff_t)f->size);
-	return true;
+	return slab_is_part(f->count, f->part) ? f->part * f->size : 0;
 }
 
-static inline bool slab_is_due(const struct osmem_slab *s, uint32_t count,
-			       uint32_t part)
+/* Whether the caller has anything to do: hardly ever. */
+static inline bool osmem_slab_is_due(const struct osmem_slab *s,
+				     const struct osmem_slab_freed *f)
 {
-	return slab_is_part(count, part) || count >= osmem_slab_in_use(s) ||
-	       atomic_load_explicit(&s->owner, memory_order_relaxed) == 0;
+	return unlikely(f->told) ||
+	       unlikely(slab_is_part(f->count, f->part)) ||
+	       unlikely(f->count >= osmem_slab_in_use(s)) ||
+	       unlikely(atomic_load_explicit(&s->owner,
+					     memory_order_relaxed) == 0);
 }
 
 static inline bool slab_is_told(const struct osmem_slab *s, uint32_t count,
@@ -96,9 +96,6 @@ static inline bool osmem_slab_find(const struct osmem_slab *s, const void *p,
 static inline __attribute__((always_inline)) struct osmem_slab_freed
 osmem_slab_free_remote(struct osmem_slab *s, void *p, uint32_t index)
 {
-	const osmem_slab_word one = (osmem_slab_word)1
-				    << OSMEM_SLAB_COUNT_SHIFT;
-	const osmem_slab_word mask = one - OSMEM_SLAB_POSTED - 1;
 	struct osmem_slab_freed freed = { .part = s->part, .size = s->size };
 	uintptr_t secret = slab_secret(s->secret, p);
 	osmem_slab_word old =
@@ -107,22 +104,20 @@ osmem_slab_free_remote(struct osmem_slab *s, void *p, uint32_t index)
 
 	osmem_slab_set_mark(p);
 	do {
-		osmem_slab_word links = slab_links_in(old);
-
-		if (unlikely(slab_link(links, 0) == index + 1))
-			return (struct osmem_slab_freed){ .due = true };
-		*(uintptr_t *)p = secret ^ links;
-		links = links << OSMEM_SLAB_LINK | (index + 1);
-		now = ((old + one) & ~mask) |
-		      (links << OSMEM_SLAB_LINK_SHIFT & mask);
-		freed.count = (uint32_t)(now >> OSMEM_SLAB_COUNT_SHIFT);
-		freed.told = (old & OSMEM_SLAB_POSTED) == 0 &&
-			     slab_is_told(s, freed.count, freed.part);
-		now |= freed.told ? OSMEM_SLAB_POSTED : 0;
+		if (unlikely(slab_link(slab_links_in(old), 0) == index + 1)) {
+			freed.count = 0;
+			return freed;
+		}
+		*(uintptr_t *)p = secret ^ slab_links_in(old);
+		now = slab_add_link(old, index + 1);
+		freed.count = osmem_slab_count(now);
+		if ((old & OSMEM_SLAB_POSTED) == 0 &&
+		    slab_is_told(s, freed.count, freed.part))
+			now |= OSMEM_SLAB_POSTED;
 	} while (!atomic_compare_exchange_weak_explicit(&s->remote, &old, now,
 							memory_order_acq_rel,
 							memory_order_relaxed));
-	freed.due = freed.told || slab_is_due(s, freed.count, freed.part);
+	freed.told = ((old ^ now) & OSMEM_SLAB_POSTED) != 0;
 	return freed;
 }
 

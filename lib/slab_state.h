@@ -152,17 +152,27 @@ static inline void slab_clear_ready(struct osmem_slab *s, uint32_t first,
 
 /* --- links --- */
 
-/* The links in a word of a list, and what is left of them for the next one. */
 static inline osmem_slab_word slab_links_in(osmem_slab_word remote)
 {
-	return remote >> OSMEM_SLAB_LINK_SHIFT &
-	       (((osmem_slab_word)1 << OSMEM_SLAB_LINK * OSMEM_SLAB_LINKS) - 1);
+	return remote >> OSMEM_SLAB_LINK_SHIFT;
 }
 
 /* One of them; 0: there is none. */
 static inline uint32_t slab_link(osmem_slab_word links, unsigned int i)
 {
-	return (uint32_t)(links >> OSMEM_SLAB_LINK * i) & OSMEM_SLAB_LINK_MASK;
+	return (uint32_t)(links >> OSMEM_SLAB_LINK * i) %
+	       (1U << OSMEM_SLAB_LINK);
+}
+
+/* With a slot more in front of them, and the last one gone. */
+static inline osmem_slab_word slab_add_link(osmem_slab_word remote,
+					    uint32_t link)
+{
+	osmem_slab_word rest = remote % ((osmem_slab_word)1
+					 << OSMEM_SLAB_LINK_SHIFT);
+	osmem_slab_word links = slab_links_in(remote) << OSMEM_SLAB_LINK | link;
+
+	return links << OSMEM_SLAB_LINK_SHIFT | (rest + OSMEM_SLAB_ONE);
 }
 
 /* What links are read with. Copied: the stores into slots might change it. */
@@ -188,7 +198,7 @@ static inline struct slab_links slab_links(const struct osmem_slab *s)
 /* The address is in it, above all links: no other slot can bear these. */
 static inline uintptr_t slab_secret(uintptr_t secret, const uintptr_t *slot)
 {
-	return secret ^ (uintptr_t)slot << OSMEM_SLAB_LINK * OSMEM_SLAB_LINKS;
+	return secret ^ (uintptr_t)slot << OSMEM_SLAB_LINK_BITS;
 }
 
 static inline uintptr_t *slab_linked(const struct slab_links *l, uint32_t link)
@@ -208,7 +218,7 @@ static inline bool slab_is_whole(const struct slab_links *l,
 				 const uintptr_t *slot, uintptr_t links)
 {
 	return slot[1] == (l->key ^ (uintptr_t)slot) &&
-	       links >> OSMEM_SLAB_LINK * OSMEM_SLAB_LINKS == 0 &&
+	       links >> OSMEM_SLAB_LINK_BITS == 0 &&
 	       slab_link(links, 0) <= l->slots;
 }
 

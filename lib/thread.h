@@ -275,8 +275,8 @@ OSMEM_FN bool osmem_thread_release(struct osmem_slab *s, void *ptr);
 /*
  * The same of what the region holds, whatever it is, if it is a live slot of
  * another thread's slab that is whole: then it is done without a lock. Ends in
- * rest otherwise, begun saying whether a slow path has, and the slot is free:
- * rest ends it then, and frees it if not.
+ * rest otherwise. begun: a slow path has, which rest ends, and the slot is
+ * free; else rest frees it.
  */
 typedef void osmem_thread_rest(void *ptr, const char *call, bool begun);
 OSMEM_FN void osmem_thread_free_remote(void *ptr, const char *call,

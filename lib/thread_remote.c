@@ -137,20 +137,25 @@ static void thread_look_after(struct osmem_thread *t)
 	osmem_thread_leave(t);
 }
 
-/* What is left to do for who has freed a slot of somebody else's. */
-static void thread_do_duty(struct osmem_slab *s, struct osmem_slab_freed freed)
+/*
+ * What is left to do for who has freed a slot of somebody else's: so many wait
+ * now, which are so many bytes more; told: and nobody has posted the slab.
+ */
+static void thread_do_duty(struct osmem_slab *s, uint32_t count,
+			   uint32_t waits, bool told)
 {
-	bool waits = osmem_slab_count_waiting(&freed);
 	bool back;
 
-	if (freed.told)
+	if (waits != 0)
+		osmem_region_add_waiting((ptrdiff_t)waits);
+	if (told)
 		osmem_thread_post(s);
 	/* Only then: the owner may have put back the rest, and seen no post. */
-	back = osmem_slab_has_come_back(s, freed.count);
+	back = osmem_slab_has_come_back(s, count);
 	if (back)
 		osmem_thread_harvest(s);
 	/* Of a pool's slab, maybe by the post already: it has gone. */
-	if ((waits || back) && osmem_region_should_purge()) {
+	if ((waits != 0 || back) && osmem_region_should_purge()) {
 		thread_look_after(osmem_thread_mine);
 		osmem_thread_trim(false);
 	}
@@ -163,25 +168,24 @@ bool osmem_thread_release_remote(struct osmem_slab *s, void *ptr)
 
 	osmem_slab_find(s, ptr, &index);
 	freed = osmem_slab_free_remote(s, ptr, index);
-	if (freed.count != 0 && freed.due)
-		thread_do_duty(s, freed);
+	if (freed.count != 0 && osmem_slab_is_due(s, &freed))
+		thread_do_duty(s, freed.count, osmem_slab_waits(&freed),
+			       freed.told);
 	return freed.count != 0;
 }
 
 /* The slow path begins where there is a duty: the free itself takes no lock. */
 static OSMEM_COLD __attribute__((noinline)) void
-thread_rest_duty(void *ptr, const char *call, osmem_thread_rest *rest,
-		 struct osmem_slab *s, struct osmem_slab_freed freed)
+thread_end_free(void *ptr, osmem_thread_rest *rest, struct osmem_slab *s,
+		uint32_t count, uint32_t waits, bool told)
 {
-	if (freed.count != 0) {
-		osmem_thread_begin();
-		thread_do_duty(s, freed);
-	}
-	rest(ptr, call, freed.count != 0);
+	osmem_thread_begin();
+	thread_do_duty(s, count, waits, told);
+	rest(ptr, NULL, true);
 }
 
-void osmem_thread_free_remote(void *ptr, const char *call,
-			      osmem_thread_rest *rest)
+__attribute__((noinline)) void
+osmem_thread_free_remote(void *ptr, const char *call, osmem_thread_rest *rest)
 {
 	struct osmem_slab *s = osmem_slab_held(ptr);
 	const struct osmem_thread *self = osmem_thread_self;
@@ -199,6 +203,9 @@ void osmem_thread_free_remote(void *ptr, const char *call,
 		return;
 	}
 	freed = osmem_slab_free_remote(s, ptr, index);
-	if (unlikely(freed.due))
-		thread_rest_duty(ptr, call, rest, s, freed);
+	if (unlikely(freed.count == 0))
+		rest(ptr, call, false);
+	else if (osmem_slab_is_due(s, &freed))
+		thread_end_free(ptr, rest, s, freed.count,
+				osmem_slab_waits(&freed), freed.told);
 }

@@ -156,7 +156,7 @@ static struct osmem_slab *slab_with_remote(void)
 static void plant_remote(void *unused)
 {
 	atomic_fetch_add(&slab_with_remote()->remote,
-			 (osmem_slab_word)1 << OSMEM_SLAB_COUNT_SHIFT);
+			 OSMEM_SLAB_ONE);
 	(void)unused;
 	expect_faults(1);
 }

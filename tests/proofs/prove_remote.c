@@ -23,8 +23,8 @@
  * fault: thread_remote.c s|= s->posted_next;|= NULL;|
  * fault: thread_remote.c s|if (s == NULL) {|if (true) {|
  * fault: slab.c s|posted ? 0 : old & OSMEM_SLAB_POSTED|0|
- * fault: slab_remote.h s/((old + one) & ~mask)/(old + one)/
- * fault: slab_remote.h s/links << OSMEM_SLAB_LINK ./links <</
+ * fault: slab_state.h s/(rest + OSMEM_SLAB_ONE)/rest/
+ * fault: slab_state.h s/<< OSMEM_SLAB_LINK . link/| link/
  * fault: slab.c s/add_waiting(-slab_waits/add_waiting(slab_waits/
  * fault: thread_remote.c s|if (back)|if (0)|
  * fault: slab_remote.h s|(!atomic_compare_exchange_weak|(!store_always|
@@ -418,7 +418,7 @@ static uint32_t check_slots(uint32_t which)
 		if (slab->map[0] >> i & 1)
 			mark(slab_slot(slab, i), found);
 	n = mark_list(slab, slab_links_in(remote), found);
-	proof_claim(n == remote >> OSMEM_SLAB_COUNT_SHIFT);
+	proof_claim(n == osmem_slab_count(remote));
 	for (i = which; i < in_use; i += slab_count) {
 		proof_claim(found[i] == done.freed[i]);
 		left += !done.freed[i];
