@@ -145,9 +145,11 @@ OSMEM_FN void osmem_thread_collect(struct osmem_thread *t);
 static inline bool osmem_thread_is_told(const struct osmem_thread *t,
 					unsigned int class)
 {
+	struct osmem_slab *s = atomic_load_explicit(&t->posted[class],
+						    memory_order_relaxed);
+
 	return t->taken[class] != NULL ||
-	       atomic_load_explicit(&t->posted[class],
-				    memory_order_relaxed) != NULL;
+	       (s != NULL && s != &osmem_thread_closed);
 }
 
 /*
