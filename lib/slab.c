@@ -544,7 +544,11 @@ uint32_t osmem_slab_collect(struct osmem_slab *s, bool posted, void **place,
 
 void osmem_slab_freeze(struct osmem_slab *s)
 {
-	osmem_region_add_waiting(-slab_waits(s, osmem_slab_waiting(s)));
 	s->part = SLAB_NEVER;
 	atomic_store_explicit(&s->owner, 0, memory_order_relaxed);
+}
+
+size_t osmem_slab_waits(const struct osmem_slab *s)
+{
+	return (size_t)slab_waits(s, osmem_slab_waiting(s));
 }

@@ -287,10 +287,13 @@ OSMEM_FN size_t osmem_slab_put(struct osmem_slab *s, void *const *slots,
 OSMEM_FN void osmem_slab_catch_up(struct osmem_slab *s);
 
 /*
- * Nobody's for good: what is freed is added to the remote list, and counts no
- * more. In the child of a fork, of a thread that is gone.
+ * Nobody's for good: what is freed is added to the remote list, and does not
+ * count as waiting. In the child of a fork, of a thread that is gone.
  */
 OSMEM_FN void osmem_slab_freeze(struct osmem_slab *s);
+
+/* Bytes that count as waiting in its remote list. */
+OSMEM_FN size_t osmem_slab_waits(const struct osmem_slab *s);
 
 /* Bytes of memory that osmem_slab_tear() would give back. Held. */
 static inline size_t osmem_slab_idle(const struct osmem_slab *s)

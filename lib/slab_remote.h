@@ -44,7 +44,7 @@ static inline bool osmem_slab_has_come_back(const struct osmem_slab *s,
 }
 
 /* Bytes that wait for the owner now: a 16th of the slab more, or 0. */
-static inline uint32_t osmem_slab_waits(const struct osmem_slab_freed *f)
+static inline uint32_t osmem_slab_waits_more(const struct osmem_slab_freed *f)
 {
 	return slab_is_part(f->count, f->part) ? f->part * f->size : 0;
 }

@@ -59,8 +59,20 @@ static uint16_t thread_at_least_one(size_t count)
 	return (uint16_t)(count == 0 ? 1 : count);
 }
 
+/* Bytes of places that a bin may have in turn. */
+static size_t thread_places(const struct thread_rule *rule)
+{
+	size_t most = rule->most;
+	size_t slots = 0;
+
+	for (; most > rule->first; most = (most + 3) / THREAD_BIN_GROWTH)
+		slots += most + OSMEM_THREAD_BELOW;
+	return (slots + most + OSMEM_THREAD_BELOW) * sizeof(void *);
+}
+
 void osmem_thread_make_rules(void)
 {
+	size_t places = sizeof(struct osmem_thread);
 	unsigned int class;
 
 	for (class = 0; class < OSMEM_CLASSES; class++) {
@@ -78,7 +90,11 @@ void osmem_thread_make_rules(void)
 			.most = thread_at_least_one(most / size)};
 		if (thread_rules[class].most > THREAD_BIN_SLOTS)
 			thread_rules[class].most = THREAD_BIN_SLOTS;
+		places += thread_places(&thread_rules[class]);
 	}
+	/* However bins grow, there is a place for each class. */
+	OSMEM_ASSERT(places <= OSMEM_THREAD_AREA);
+	(void)places;
 }
 
 /* --- bins --- */
@@ -260,8 +276,7 @@ static void thread_put(struct osmem_thread *t, void *const *slots, size_t count)
 		slots += n;
 		count -= n;
 		osmem_thread_account(t, s, used, idle);
-		if (s->list == OSMEM_THREAD_FULL || osmem_slab_in_use(s) == 0)
-			osmem_thread_settle(t, s);
+		osmem_thread_settle_put(t, s);
 	}
 }
 

@@ -26,7 +26,7 @@ enum {
 	/* Sizes that the first page of a structure has bins for. */
 	THREAD_KNOWN = 16 * 1024,
 	/* Bytes freed by others that are looked at first. */
-	THREAD_WAITING = 64 * 1024,
+	THREAD_WAITING = 16 * 1024,
 	/* Threads that have ended and rest, and bytes: in bins, and in all. */
 	THREAD_RESTING = 8,
 	THREAD_RESTING_HELD = 768 * 1024,
@@ -215,6 +215,12 @@ static size_t thread_trim_one(struct osmem_thread *t, bool all)
 	return bytes;
 }
 
+/* Who collects may do so before who frees has counted: less than nothing. */
+static bool thread_waits(void)
+{
+	return (ptrdiff_t)osmem_region_waiting() > THREAD_WAITING;
+}
+
 /* What waits is not idle yet, and may be all there is. */
 static void thread_look_all(struct osmem_thread *t)
 {
@@ -236,7 +242,7 @@ static bool thread_trim_all(bool all)
 		return false;
 	if (all)
 		osmem_region_set_refused(false);
-	else if (osmem_region_waiting() > THREAD_WAITING)
+	else if (thread_waits())
 		thread_look_all(t);
 	osmem_region_learn();
 	if (!all && !osmem_region_should_purge())
@@ -246,7 +252,8 @@ static bool thread_trim_all(bool all)
 	thread_end_rest();
 	for (; t != NULL; t = t->next)
 		bytes += thread_trim_one(t, all);
-	bytes += osmem_thread_trim_pools(all);
+	/* What waits still is the pools'. */
+	bytes += osmem_thread_trim_pools(all || thread_waits());
 	return osmem_region_purge(all) || bytes != 0;
 }
 
@@ -484,22 +491,29 @@ static bool thread_is_kept(struct osmem_thread *t)
 /*
  * What another thread was doing to its slabs when the fork came is unknown: in
  * the child nothing is allocated from them again, and frees into them go to
- * their remote lists.
+ * their remote lists. Nor whether it had counted what it freed: that is done
+ * again.
  */
 static void thread_freeze_slabs(void)
 {
 	size_t units = atomic_load_explicit(&osmem_region.limit,
 					    memory_order_relaxed) >>
 		       OSMEM_UNIT_SHIFT;
+	size_t waiting = 0;
 	struct osmem_slab *s;
 	size_t i;
 
 	for (i = 0; i < units; i++) {
 		s = osmem_slab_headed(osmem_region.heads[i]);
+		if (s != osmem_slab_record(i))
+			continue;
 		if (osmem_slab_owner(s) != NULL &&
 		    !thread_is_kept(osmem_slab_owner(s)))
 			osmem_slab_freeze(s);
+		waiting += osmem_slab_waits(s);
 	}
+	osmem_region_add_waiting(
+		(ptrdiff_t)(waiting - osmem_region_waiting()));
 }
 
 /*

@@ -107,6 +107,7 @@ void osmem_thread_look(struct osmem_thread *t)
 void osmem_thread_harvest(struct osmem_slab *s)
 {
 	struct osmem_thread *t = osmem_slab_owner(s);
+	unsigned int class;
 	unsigned int pooled;
 
 	if (osmem_thread_is_forking())
@@ -114,10 +115,13 @@ void osmem_thread_harvest(struct osmem_slab *s)
 	if (t != NULL) {
 		osmem_thread_enter(t);
 		if (osmem_slab_owner(s) == t) {
-			osmem_thread_drain(t, s->class, false, NULL, 0);
+			class = s->class;
+			osmem_thread_drain(t, class, false, NULL, 0);
 			/* It is in no stack if it was adopted meanwhile. */
 			if (osmem_slab_owner(s) == t)
 				osmem_thread_take_remote(t, s, false, NULL, 0);
+			/* Or it was posted just now, and could not go. */
+			osmem_thread_drain(t, class, false, NULL, 0);
 		}
 		osmem_thread_leave(t);
 	}
@@ -169,7 +173,7 @@ bool osmem_thread_release_remote(struct osmem_slab *s, void *ptr)
 	osmem_slab_find(s, ptr, &index);
 	freed = osmem_slab_free_remote(s, ptr, index);
 	if (freed.count != 0 && osmem_slab_is_due(s, &freed))
-		thread_do_duty(s, freed.count, osmem_slab_waits(&freed),
+		thread_do_duty(s, freed.count, osmem_slab_waits_more(&freed),
 			       freed.told);
 	return freed.count != 0;
 }
@@ -207,5 +211,5 @@ osmem_thread_free_remote(void *ptr, const char *call, osmem_thread_rest *rest)
 		rest(ptr, call, false);
 	else if (osmem_slab_is_due(s, &freed))
 		thread_end_free(ptr, rest, s, freed.count,
-				osmem_slab_waits(&freed), freed.told);
+				osmem_slab_waits_more(&freed), freed.told);
 }

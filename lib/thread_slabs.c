@@ -104,9 +104,6 @@ void osmem_thread_settle(struct osmem_thread *t, struct osmem_slab *s)
 			osmem_thread_discard(t, s);
 		else
 			osmem_thread_move(t, s, OSMEM_THREAD_SPENT);
-	} else if (osmem_slab_in_use(s) == 0) {
-		/* It is posted, or will be by who looks at it then. */
-		osmem_thread_drain(t, s->class, false, NULL, 0);
 	} else if (s->list == OSMEM_THREAD_FULL && osmem_slab_has_slots(s)) {
 		osmem_thread_move(t, s, s->class);
 	}
@@ -167,6 +164,8 @@ void osmem_thread_collect(struct osmem_thread *t)
 	osmem_thread_look(t);
 	for (list = 0; list < OSMEM_THREAD_LISTS; list++)
 		thread_collect_list(t, t->lists[list]);
+	/* Those that were posted meanwhile could not go. */
+	osmem_thread_look(t);
 }
 
 /* Tells the region what is idle, when it has changed by much. */

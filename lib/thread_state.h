@@ -28,7 +28,7 @@ OSMEM_FN void osmem_thread_tell(struct osmem_thread *t, ptrdiff_t least);
 enum { OSMEM_THREAD_CREDIT = 255 };
 
 /* The bytes of a structure, places for bins behind it included. */
-enum { OSMEM_THREAD_AREA = 256 * 1024 };
+enum { OSMEM_THREAD_AREA = 512 * 1024 };
 
 /*
  * What stands below the slots of a bin, twice: a handler that interrupts malloc
@@ -141,7 +141,7 @@ OSMEM_FN void osmem_thread_watch(struct osmem_thread *t);
 /* The same, by anybody, with what the owner has not been told of. */
 OSMEM_FN void osmem_thread_collect(struct osmem_thread *t);
 
-/* Whether others have posted any of a class. No lock. */
+/* Whether others have posted any of a class. */
 static inline bool osmem_thread_is_told(const struct osmem_thread *t,
 					unsigned int class)
 {
@@ -158,6 +158,19 @@ static inline bool osmem_thread_is_told(const struct osmem_thread *t,
  */
 OSMEM_FN uint32_t osmem_thread_drain(struct osmem_thread *t, unsigned int class,
 				     bool close, void **place, uint32_t most);
+
+/*
+ * The owner has put slots back. If these were the last the slab may be posted,
+ * and all of it free: then it goes now, with others of its class.
+ */
+static inline void osmem_thread_settle_put(struct osmem_thread *t,
+					   struct osmem_slab *s)
+{
+	if (osmem_slab_in_use(s) == 0 && !osmem_thread_is_spent(s))
+		osmem_thread_drain(t, s->class, false, NULL, 0);
+	else if (s->list == OSMEM_THREAD_FULL || osmem_slab_in_use(s) == 0)
+		osmem_thread_settle(t, s);
+}
 
 /* What others have freed in the slab, in the same way; posted as there. */
 OSMEM_FN uint32_t osmem_thread_take_remote(struct osmem_thread *t,

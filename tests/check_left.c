@@ -222,6 +222,113 @@ START_TEST(two_threads_that_free_a_slot_at_once)
 }
 END_TEST
 
+/* What waits in all remote lists, as it is counted. */
+static size_t waits(void)
+{
+	size_t units = atomic_load(&osmem_region.limit) >> OSMEM_UNIT_SHIFT;
+	size_t bytes = 0;
+	size_t i;
+
+	for (i = 0; i < units; i++) {
+		const struct osmem_slab *s =
+			osmem_slab_headed(osmem_region.heads[i]);
+
+		if (s == osmem_slab_record(i))
+			bytes += osmem_slab_waits(s);
+	}
+	return bytes;
+}
+
+enum { WAITING = 1 << 19 };
+
+static void *waiting[WAITING];
+
+static void *allocate_many(void *unused)
+{
+	size_t i;
+
+	for (i = 0; i < WAITING; i++) {
+		waiting[i] = os_malloc(64);
+		memset(waiting[i], 1, 64);
+	}
+	return unused;
+}
+
+/* Nobody owns the slabs: who purges collects what waits in them. */
+START_TEST(what_waits_in_pools_does_not_stay_too_much)
+{
+	size_t i;
+
+	os_malloc_trim(0);
+	run_thread(allocate_many, NULL);
+	for (i = 0; i < WAITING; i += 8) {
+		os_free(waiting[i]);
+		waiting[i] = NULL;
+		if (i % 1024 != 0)
+			continue;
+		MUST_EQ(osmem_region_waiting(), waits());
+		MUST(!osmem_region_should_purge());
+	}
+	for (i = 0; i < WAITING; i++)
+		os_free(waiting[i]);
+	MUST_EQ(osmem_region_waiting(), waits());
+	os_malloc_trim(0);
+	MUST_EQ(osmem_region_waiting(), 0);
+	MUST_EQ(os_heap_check(), 0);
+}
+END_TEST
+
+/* Those of the thread that forks count in the child, no others. */
+static void count_waiting(void *unused)
+{
+	(void)unused;
+	MUST_EQ(osmem_region_waiting(), waits());
+	os_malloc_trim(0);
+	MUST_EQ(osmem_region_waiting(), 0);
+	MUST_EQ(os_heap_check(), 0);
+}
+
+static pthread_barrier_t step;
+
+static void *allocate_and_wait(void *blocks)
+{
+	allocate_some(blocks);
+	pthread_barrier_wait(&step);
+	pthread_barrier_wait(&step);
+	return NULL;
+}
+
+START_TEST(what_waits_is_counted_again_in_a_child)
+{
+	static void *blocks[HANDED];
+	struct child child;
+	pthread_t thread;
+	size_t i;
+
+	os_malloc_trim(0);
+	pthread_barrier_init(&step, NULL, 2);
+	MUST_EQ(pthread_create(&thread, NULL, allocate_and_wait, blocks), 0);
+	pthread_barrier_wait(&step);
+	for (i = 0; i < HANDED; i += 2)
+		os_free(blocks[i]);
+	MUST(osmem_region_waiting() != 0);
+	MUST_EQ(osmem_region_waiting(), waits());
+	/* As if somebody had been about to count when the fork came. */
+	osmem_region_add_waiting(4096);
+	child_run(&child, count_waiting, NULL);
+	if (!child_succeeded(&child))
+		child_show(&child);
+	MUST(child_succeeded(&child));
+	osmem_region_add_waiting(-4096);
+	pthread_barrier_wait(&step);
+	pthread_join(thread, NULL);
+	for (i = 1; i < HANDED; i += 2)
+		os_free(blocks[i]);
+	os_malloc_trim(0);
+	MUST_EQ(osmem_region_waiting(), 0);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("left");
@@ -240,6 +347,8 @@ int main(void)
 	tcase_add_test(tcase, a_child_has_what_was_left);
 	tcase_add_test(tcase, who_adopts_a_slab_collects);
 	tcase_add_test(tcase, two_threads_that_free_a_slot_at_once);
+	tcase_add_test(tcase, what_waits_in_pools_does_not_stay_too_much);
+	tcase_add_test(tcase, what_waits_is_counted_again_in_a_child);
 	suite_add_tcase(suite, tcase);
 	return suite_run(suite);
 }

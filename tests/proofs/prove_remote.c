@@ -185,8 +185,7 @@ static void owner_puts(void)
 	proof_claim(osmem_slab_put(slab, &slot, 1) == 1);
 	osmem_slab_catch_up(slab);
 	osmem_thread_account(t, slab, used, idle);
-	if (slab->list == OSMEM_THREAD_FULL || osmem_slab_in_use(slab) == 0)
-		osmem_thread_settle(t, slab);
+	osmem_thread_settle_put(t, slab);
 	osmem_thread_leave(t);
 }
 
