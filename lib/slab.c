@@ -301,10 +301,12 @@ struct slab_view {
 	unsigned int shift;
 };
 
-/* Of a slab with slots as pieces, or without: gcc makes a loop for each. */
+/* How slots lie in pieces: gcc makes a loop for each. */
+enum slab_lie { SLAB_LIE_ALONE, SLAB_LIE_WITHIN, SLAB_LIE_ACROSS };
+
 static inline __attribute__((always_inline)) size_t
 slab_put_run(struct osmem_slab *s, void *const *slots, size_t count,
-	     bool by_slot)
+	     enum slab_lie lie)
 {
 	const struct slab_view v = { .start = s->start,
 				     .map = s->map,
@@ -318,6 +320,7 @@ slab_put_run(struct osmem_slab *s, void *const *slots, size_t count,
 	for (n = 0; n < count; n++) {
 		const uintptr_t *slot = slots[n];
 		uintptr_t offset = (uintptr_t)slot - (uintptr_t)v.start;
+		struct slab_row row;
 		uint32_t index;
 
 		if (offset >= v.most)
@@ -326,20 +329,35 @@ slab_put_run(struct osmem_slab *s, void *const *slots, size_t count,
 			osmem_report_written(slot, s->size);
 		index = slab_index_at((uint32_t)offset, v.magic, v.last + 1);
 		slab_set_bit(s, v.map, index);
-		slab_unuse(s, by_slot ? (struct slab_row){ index, index } :
-					(struct slab_row){
-						(uint32_t)offset >> v.shift,
-						((uint32_t)offset + v.last) >>
-							v.shift });
+		row.first = lie == SLAB_LIE_ALONE ? index :
+						    (uint32_t)offset >> v.shift;
+		row.last = lie == SLAB_LIE_ACROSS ?
+				   ((uint32_t)offset + v.last) >> v.shift :
+				   row.first;
+		slab_unuse(s, row);
 	}
 	return n;
 }
 
+static enum slab_lie slab_lie(const struct osmem_slab *s)
+{
+	if (s->by_slot)
+		return SLAB_LIE_ALONE;
+	return osmem_is_power_of_two(s->size) ? SLAB_LIE_WITHIN :
+						SLAB_LIE_ACROSS;
+}
+
 size_t osmem_slab_put(struct osmem_slab *s, void *const *slots, size_t count)
 {
-	size_t n = s->by_slot ? slab_put_run(s, slots, count, true) :
-				slab_put_run(s, slots, count, false);
+	enum slab_lie lie = slab_lie(s);
+	size_t n;
 
+	if (lie == SLAB_LIE_WITHIN)
+		n = slab_put_run(s, slots, count, SLAB_LIE_WITHIN);
+	else if (lie == SLAB_LIE_ACROSS)
+		n = slab_put_run(s, slots, count, SLAB_LIE_ACROSS);
+	else
+		n = slab_put_run(s, slots, count, SLAB_LIE_ALONE);
 	slab_count_used(s, -(uint32_t)n);
 	return n;
 }

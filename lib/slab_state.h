@@ -117,12 +117,11 @@ static inline void slab_set_bit(struct osmem_slab *s, uint64_t *map,
 				uint32_t index)
 {
 	uint64_t *word = &map[index / 64];
-	uint64_t bit = (uint64_t)1 << index % 64;
 	uint64_t old = *word;
 
-	if (unlikely((old & bit) != 0))
+	if (unlikely((old >> index % 64 & 1) != 0))
 		osmem_report_written(slab_slot(s, index), s->size);
-	*word = old | bit;
+	*word = old | (uint64_t)1 << index % 64;
 	if (old == 0)
 		s->ready |= (uint64_t)1 << index / 64;
 }
