@@ -518,7 +518,7 @@ static void slab_put_remote(struct osmem_slab *s, uintptr_t first,
 	uint32_t link;
 	unsigned int i;
 
-	for (i = 1; i < OSMEM_SLAB_LINKS - 1; i++)
+	for (i = 1; i + 1 < OSMEM_SLAB_LINKS; i++)
 		slab_fetch(&links, first, i);
 	for (; count != 0; count--, first = next) {
 		slab_fetch(&links, first, OSMEM_SLAB_LINKS - 1);
