@@ -64,11 +64,16 @@ static OSMEM_COLD bool hot_turn(unsigned int class)
 	return open;
 }
 
-static bool hot_is_hot(unsigned int class)
+static bool hot_was_turned(unsigned int class)
 {
 	/* Pairs with the release in hot_turn: the region is open. */
 	return likely(atomic_load_explicit(&hot_classes[class],
-					   memory_order_acquire)) ||
+					   memory_order_acquire));
+}
+
+static bool hot_is_hot(unsigned int class)
+{
+	return hot_was_turned(class) ||
 	       (hot_is_due(class) && hot_turn(class));
 }
 
@@ -85,10 +90,7 @@ void *osmem_hot_refill(size_t size)
 {
 	unsigned int class = osmem_class_of(size);
 
-	/* As above. */
-	if (!atomic_load_explicit(&hot_classes[class], memory_order_acquire))
-		return NULL;
-	return osmem_thread_refill(class);
+	return hot_was_turned(class) ? osmem_thread_refill(class) : NULL;
 }
 
 size_t osmem_hot_size(size_t size, size_t alignment)

@@ -224,9 +224,8 @@ static bool region_commit(size_t units)
 	int i;
 
 	/* Asked each time when all is used up, the limit would cost a call. */
-	if (to << OSMEM_UNIT_SHIFT > region.reserved)
-		return false;
-	osmem_region_keep_limit();
+	if (to << OSMEM_UNIT_SHIFT <= region.reserved)
+		osmem_region_keep_limit();
 	if (to << OSMEM_UNIT_SHIFT > region.reserved)
 		return false;
 	for (i = REGION_ALL - 1; i >= 0; i--)
@@ -275,18 +274,15 @@ size_t osmem_region_longest_dirty(void)
 bool osmem_region_take(size_t units, size_t *first, bool *dirty)
 {
 	*dirty = osmem_runs_get(&region.dirty, units, first);
-	if (!*dirty) {
-		if (osmem_runs_get(&region.clean, units, first)) {
-			osmem_region_regret(units << OSMEM_UNIT_SHIFT);
-		} else {
-			if (region.frontier + units > region_committed() &&
-			    !region_commit(region.frontier + units))
-				return false;
-			*first = region.frontier;
-			region.frontier += units;
-			osmem_region_regret(units << OSMEM_UNIT_SHIFT);
-		}
+	if (!*dirty && !osmem_runs_get(&region.clean, units, first)) {
+		if (region.frontier + units > region_committed() &&
+		    !region_commit(region.frontier + units))
+			return false;
+		*first = region.frontier;
+		region.frontier += units;
 	}
+	if (!*dirty)
+		osmem_region_regret(units << OSMEM_UNIT_SHIFT);
 	region.used += units;
 	if (region.used > region.most)
 		region.most = region.used;

@@ -495,8 +495,10 @@ void osmem_slab_catch_up(struct osmem_slab *s)
 {
 	uint32_t used = osmem_slab_in_use(s);
 
-	if (used * s->size > s->most / SLAB_LITTLE ||
-	    (osmem_sys_is_alone() && osmem_slab_waiting(s) == 0))
+	if (used * s->size > s->most / SLAB_LITTLE)
+		return;
+	/* Nobody else frees. */
+	if (osmem_sys_is_alone() && osmem_slab_waiting(s) == 0)
 		return;
 	osmem_slab_announce(s);
 	if (osmem_slab_waiting(s) != 0 &&

@@ -151,6 +151,7 @@ static inline void slab_clear_ready(struct osmem_slab *s, uint32_t first,
 
 /* --- links --- */
 
+/* Of the remote word. */
 static inline osmem_slab_word slab_links_in(osmem_slab_word remote)
 {
 	return remote >> OSMEM_SLAB_LINK_SHIFT;
@@ -202,12 +203,13 @@ static inline uintptr_t slab_secret(uintptr_t secret, const uintptr_t *slot)
 
 static inline uintptr_t *slab_linked(const struct slab_links *l, uint32_t link)
 {
-	return (uintptr_t *)(l->start + (size_t)(link - 1) * l->size);
+	return (uintptr_t *)(l->start +
+			     ((ptrdiff_t)link - 1) * (ptrdiff_t)l->size);
 }
 
 /* The links of a slot that is free, if it is whole. */
 static inline uintptr_t slab_links_of(const struct slab_links *l,
-				     const uintptr_t *slot)
+				      const uintptr_t *slot)
 {
 	return slot[0] ^ slab_secret(l->secret, slot);
 }
@@ -237,10 +239,7 @@ static inline void slab_fetch(const struct slab_links *l, uintptr_t links,
 			      unsigned int i)
 {
 	if (OSMEM_SLAB_LINKS > 1)
-		__builtin_prefetch(l->start + (ptrdiff_t)slab_link(links, i) *
-						      (ptrdiff_t)l->size -
-					   l->size,
-				   1);
+		__builtin_prefetch(slab_linked(l, slab_link(links, i)), 1);
 }
 
 /* Bytes of so many slots freed by others that count as waiting: whole 16ths. */

@@ -55,11 +55,9 @@ static struct osmem_slab *thread_take_posted(struct osmem_thread *t,
 {
 	struct osmem_slab *s = t->taken[class];
 
+	if (!close && !osmem_thread_is_told(t, class))
+		return NULL;
 	if (s == NULL) {
-		s = atomic_load_explicit(&t->posted[class],
-					 memory_order_relaxed);
-		if (!close && (s == NULL || s == &osmem_thread_closed))
-			return NULL;
 		s = atomic_exchange_explicit(&t->posted[class],
 					     close ? &osmem_thread_closed :
 						     NULL,
@@ -94,6 +92,7 @@ void osmem_thread_look(struct osmem_thread *t)
 {
 	unsigned int class;
 
+	/* Asked here, too: most have nothing. */
 	for (class = 0; class < OSMEM_CLASSES; class++)
 		if (osmem_thread_is_told(t, class))
 			osmem_thread_drain(t, class, false, NULL, 0);
@@ -188,6 +187,7 @@ thread_end_free(void *ptr, osmem_thread_rest *rest, struct osmem_slab *s,
 	rest(ptr, NULL, true);
 }
 
+/* Not inline, and ends in calls: it has no registers to save for others. */
 __attribute__((noinline)) void
 osmem_thread_free_remote(void *ptr, const char *call, osmem_thread_rest *rest)
 {

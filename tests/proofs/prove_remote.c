@@ -501,8 +501,7 @@ static void finish(void)
 		}
 		left = check_slots(i);
 		check_holder(slabs[i]);
-		waiting += (size_t)slab_waits(slabs[i],
-					      osmem_slab_waiting(slabs[i]));
+		waiting += osmem_slab_waits(slabs[i]);
 		/* In a pool nobody would come to look. */
 		proof_claim(left != 0 || osmem_slab_owner(slabs[i]) != NULL);
 		/* One of a single unit may stay with its owner. */
