@@ -22,7 +22,7 @@ _osmem_options()
 		last=${last#*=}
 		case $key in
 		mode) candidates='exact auto fast' ;;
-		die | warn | sites | deepbind) candidates='0 1' ;;
+		die | warn | sites | deepbind | purger) candidates='0 1' ;;
 		harden) candidates='0 1 2' ;;
 		break) candidates='auto always never' ;;
 		stats) candidates='no exit' ;;
@@ -35,7 +35,8 @@ _osmem_options()
 	else
 		candidates='mode= die= warn= break= check= stats='
 		candidates+=' hot_after= grow_after= cache_after='
-		candidates+=' foreign= sites= harden= fail= deepbind= help'
+		candidates+=' foreign= sites= harden= fail= deepbind= purger='
+		candidates+=' help'
 		compopt -o nospace 2>/dev/null
 	fi
 	[[ $COMP_WORDBREAKS == *=* && $1 == *=* ]] && typed=$2${1%=*}=

@@ -47,7 +47,7 @@ function __osmem_options
         break={auto,always,never} check= stats={no,exit} \
         hot_after= grow_after= cache_after= \
         foreign={abort,warn,ignore} sites={0,1} harden={0,1,2} \
-        fail={no,nth:,every:,p=} deepbind={0,1} help
+        fail={no,nth:,every:,p=} deepbind={0,1} purger={0,1} help
 end
 
 complete -c osmem -f

@@ -15,6 +15,7 @@
 #include "hot.h"
 #include "init.h"
 #include "nested.h"
+#include "purger.h"
 #include "region.h"
 #include "report.h"
 #include "thread.h"
@@ -129,13 +130,26 @@ static __attribute__((noinline)) void *door_alloc_plain(size_t size)
 						 osmem_core_serve_map(size));
 }
 
-/* The short way to a slab, where nobody else wants to see it. */
+/* Returns p, as door_end_with. */
+static OSMEM_COLD void *door_start_purger(void *p)
+{
+	osmem_purger_start();
+	return p;
+}
+
+/*
+ * The short way to a slab, where nobody else wants to see it. A purger is
+ * started from here, as who is given memory has none of libc's locks.
+ */
 static __attribute__((noinline)) void *door_alloc_slot(size_t size)
 {
 	void *p = NULL;
 
 	if (size - 1 < OSMEM_CLASS_LARGEST && likely(osmem_thread_begin()))
 		p = door_end_with(osmem_hot_refill(size));
+	if (unlikely(atomic_load_explicit(&osmem_region_wants,
+					  memory_order_relaxed)))
+		p = door_start_purger(p);
 	return likely(p != NULL) ? p : door_alloc_long(size);
 }
 

@@ -15,6 +15,7 @@
 #include "index.h"
 #include "lock.h"
 #include "options.h"
+#include "purger.h"
 #include "region.h"
 #include "sites.h"
 #include "stretch.h"
@@ -227,6 +228,7 @@ static void init_after_fork_in_child(void)
 	osmem_lock_after_fork(&osmem_core_lock);
 	osmem_hard_after_fork(true);
 	osmem_thread_after_fork(true);
+	osmem_purger_after_fork();
 	osmem_thread_end_if(begun);
 	osmem_sys_unlock_files(true);
 }

@@ -131,7 +131,9 @@ static const struct options_name options_rules[] = {
 	row(OSMEM_OPT_FAIL, "fail", options_rules, 0, 0, 0, \
 	    "which allocations fail") \
 	row(OSMEM_OPT_DEEPBIND, "deepbind", options_switch, 0, 1, 0, \
-	    "leave RTLD_DEEPBIND to dlopen, replacement only")
+	    "leave RTLD_DEEPBIND to dlopen, replacement only") \
+	row(OSMEM_OPT_PURGER, "purger", options_switch, 0, 1, 1, \
+	    "a thread gives idle memory back later, where there are threads")
 /* clang-format on */
 
 #define OPTIONS_ROW(option, key, names, low, high, initial, meaning) \

@@ -30,6 +30,7 @@ enum osmem_option {
 	OSMEM_OPT_HARDEN,      /* 0..2: everything from the hardened slabs */
 	OSMEM_OPT_FAIL,	       /* a rule: the value is its kind (fault.h) */
 	OSMEM_OPT_DEEPBIND,    /* 0, 1: dlopen's RTLD_DEEPBIND has its way */
+	OSMEM_OPT_PURGER,      /* 0, 1: a thread may purge what is idle */
 	OSMEM_OPT_COUNT
 };
 

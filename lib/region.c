@@ -58,6 +58,17 @@ enum {
 	REGION_REFUSED = 1000
 };
 
+/*
+ * With a purger nothing stays for good, so what is taken again later counts,
+ * too, and more may lie there. One is wanted when so many bytes were.
+ */
+enum {
+	REGION_KEPT_AT_ONCE = 250,
+	REGION_KEPT_MOST = 256 << 20,
+	REGION_KEPT_SHARE = 4,
+	REGION_WANTED = 2 << 20
+};
+
 /* A time, and how long the thread had been running. */
 struct region_time {
 	unsigned long wall;
@@ -75,6 +86,8 @@ static struct {
 	size_t most;	 /* of them, since they were few the last time */
 	size_t allowance;
 	size_t low; /* the least of dirty units since we learned */
+	size_t again; /* bytes taken again, sooner or later, in vain */
+	bool kept;    /* there is a purger */
 	struct region_time now; /* when we were about to learn */
 	struct region_time learned;
 	struct region_time purged;
@@ -84,6 +97,19 @@ static struct {
 OSMEM_VAR_DEFINED struct osmem_region_idle osmem_region_idle = {
 	.room = REGION_ALLOWANCE_LEAST
 };
+OSMEM_VAR_DEFINED atomic_bool osmem_region_wants;
+
+/*
+ * Between what idle memory was since somebody asked: free units, and pages of
+ * slabs. least and most of the latter are relaxed, as those: who comes second
+ * may undo what the first has seen.
+ */
+static struct {
+	size_t least;
+	size_t most;
+	atomic_size_t pages_least;
+	atomic_size_t pages_most;
+} region_range;
 
 /* Counters without the lock, relaxed, as those. */
 static struct {
@@ -288,6 +314,8 @@ bool osmem_region_take(size_t units, size_t *first, bool *dirty)
 		region.most = region.used;
 	if (region.dirty.units < region.low)
 		region.low = region.dirty.units;
+	if (region.dirty.units < region_range.least)
+		region_range.least = region.dirty.units;
 	region_make_room();
 	return true;
 }
@@ -306,7 +334,7 @@ static void region_turn(void)
 {
 	size_t share = region.most / REGION_LEFT_SHARE;
 
-	if (region.used >= share)
+	if (region.kept || region.used >= share)
 		return;
 	region.most = region.used;
 	if (region.allowance > REGION_ALLOWANCE_LEAST &&
@@ -320,6 +348,8 @@ void osmem_region_give(size_t first, size_t units)
 {
 	region.used -= units;
 	osmem_runs_put(&region.dirty, first, units);
+	if (region.dirty.units > region_range.most)
+		region_range.most = region.dirty.units;
 	region_turn();
 	region_make_room();
 }
@@ -328,7 +358,42 @@ void osmem_region_give(size_t first, size_t units)
 
 void osmem_region_add_idle(ptrdiff_t bytes)
 {
-	region_add(&osmem_region_idle.pages, (size_t)bytes);
+	atomic_size_t *pages = &osmem_region_idle.pages;
+	ptrdiff_t now = bytes + (ptrdiff_t)atomic_fetch_add_explicit(
+					pages, (size_t)bytes,
+					memory_order_relaxed);
+
+	if (now < (ptrdiff_t)region_read(&region_range.pages_least))
+		atomic_store_explicit(&region_range.pages_least, (size_t)now,
+				      memory_order_relaxed);
+	if (now > (ptrdiff_t)region_read(&region_range.pages_most))
+		atomic_store_explicit(&region_range.pages_most, (size_t)now,
+				      memory_order_relaxed);
+}
+
+/* Who counts may be ahead of who counts for others: less than nothing. */
+static size_t region_bytes(size_t units, size_t pages)
+{
+	return (units << OSMEM_UNIT_SHIFT) + ((ptrdiff_t)pages > 0 ? pages : 0);
+}
+
+struct osmem_region_range osmem_region_ask(void)
+{
+	size_t pages = region_read(&osmem_region_idle.pages);
+	struct osmem_region_range range;
+
+	osmem_lock(&osmem_core_lock);
+	range.least = region_bytes(region_range.least,
+				   region_read(&region_range.pages_least));
+	range.most = region_bytes(region_range.most,
+				  region_read(&region_range.pages_most));
+	region_range.least = region_range.most = region.dirty.units;
+	atomic_store_explicit(&region_range.pages_least, pages,
+			      memory_order_relaxed);
+	atomic_store_explicit(&region_range.pages_most, pages,
+			      memory_order_relaxed);
+	osmem_unlock(&osmem_core_lock);
+	return range;
 }
 
 void osmem_region_add_waiting(ptrdiff_t bytes)
@@ -400,9 +465,66 @@ static bool region_is_idle(void)
 {
 	unsigned long since = region_since(&region.learned);
 
+	if (region.kept)
+		return false;
 	return since >= REGION_LONG ||
 	       (since >= REGION_AT_ONCE &&
 		region.low << OSMEM_UNIT_SHIFT > region.allowance / 2);
+}
+
+/* What comes back is page faults, whether at once or not. Lock. */
+static void region_want(size_t purged, size_t back)
+{
+	if (region.now.wall - region.purged.wall >= REGION_KEPT_AT_ONCE)
+		region.again = 0;
+	else if (back * 2 > purged)
+		region.again += back;
+	if (!region.kept && region.again >= REGION_WANTED)
+		atomic_store_explicit(&osmem_region_wants, true,
+				      memory_order_relaxed);
+}
+
+/* So much may lie there, whatever was learned. Lock. */
+static void region_allow(size_t bytes)
+{
+	size_t most = region.kept ? REGION_KEPT_MOST : REGION_ALLOWANCE_MOST;
+
+	if (bytes > most)
+		bytes = most;
+	if (bytes < REGION_ALLOWANCE_LEAST)
+		bytes = REGION_ALLOWANCE_LEAST;
+	region.allowance = bytes;
+}
+
+void osmem_region_keep(bool kept)
+{
+	struct region_time now = region_now();
+	size_t most;
+
+	osmem_lock(&osmem_core_lock);
+	region.now = now;
+	region.kept = kept;
+	region.again = 0;
+	region_forget();
+	most = (region.most << OSMEM_UNIT_SHIFT) / REGION_KEPT_SHARE;
+	if (!kept)
+		region_allow(0);
+	else if (most > region.allowance)
+		region_allow(most);
+	region_make_room();
+	osmem_unlock(&osmem_core_lock);
+}
+
+void osmem_region_allow(size_t bytes)
+{
+	struct region_time now = region_now();
+
+	osmem_lock(&osmem_core_lock);
+	region.now = now;
+	region_allow(bytes);
+	region_forget();
+	region_make_room();
+	osmem_unlock(&osmem_core_lock);
 }
 
 void osmem_region_learn(void)
@@ -416,13 +538,13 @@ void osmem_region_learn(void)
 		back = purged;
 	osmem_lock(&osmem_core_lock);
 	region.now = now;
-	at_once = region_since(&region.purged) < REGION_AT_ONCE;
+	region_want(purged, back);
+	at_once = region_since(&region.purged) <
+		  (region.kept ? REGION_KEPT_AT_ONCE : REGION_AT_ONCE);
 	if (at_once && back * 2 > purged) {
-		region.allowance += back > region.allowance / 2 ?
-					    2 * back :
-					    region.allowance;
-		if (region.allowance > REGION_ALLOWANCE_MOST)
-			region.allowance = REGION_ALLOWANCE_MOST;
+		region_allow(region.allowance + (back > region.allowance / 2 ?
+							 2 * back :
+							 region.allowance));
 		region_forget();
 	} else {
 		if (region.allowance > REGION_ALLOWANCE_LEAST &&

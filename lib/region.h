@@ -126,6 +126,28 @@ static inline bool osmem_region_should_purge(void)
  */
 OSMEM_FN bool osmem_region_purge_bytes(void *start, size_t size);
 
+/*
+ * Whether so much of what was purged has been taken again that a purger would
+ * pay (purger.h). Relaxed: a hint.
+ */
+OSMEM_VAR atomic_bool osmem_region_wants;
+
+/*
+ * There is a purger, or none any more: while there is one more may lie there
+ * for nothing, as it says. Takes the lock.
+ */
+OSMEM_FN void osmem_region_keep(bool kept);
+OSMEM_FN void osmem_region_allow(size_t bytes);
+
+/* The least and the most bytes that lay there for nothing, for some time. */
+struct osmem_region_range {
+	size_t least;
+	size_t most;
+};
+
+/* Since the last time that it was asked for. Takes the lock. */
+OSMEM_FN struct osmem_region_range osmem_region_ask(void);
+
 /* Before purging: learns from the last time. Takes the lock. */
 OSMEM_FN void osmem_region_learn(void);
 

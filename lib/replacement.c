@@ -61,6 +61,8 @@
 #include "thread_slabs.c"
 #include "thread_remote.c"
 
+#include "purger.c"
+
 #include "init.c"
 
 #include "hot.c"

@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -459,15 +460,18 @@ uint32_t osmem_sys_thread(void)
 	return (uint32_t)syscall(SYS_gettid);
 }
 
-/*
- * With a time limit, so that a wake that was refused is a delay. Where nobody
- * can sleep (a filter of system calls), others get a turn.
- */
-void osmem_sys_wait(const uint32_t *word, uint32_t value)
+void osmem_sys_name_thread(const char *name)
+{
+	prctl(PR_SET_NAME, name);
+}
+
+/* Where nobody can sleep (a filter of system calls), others get a turn. */
+static void sys_wait(const uint32_t *word, uint32_t value,
+		     unsigned int milliseconds)
 {
 	const struct {
 		sys_futex_time seconds, nanoseconds;
-	} most = { 0, 100000000 };
+	} most = { 0, (sys_futex_time)milliseconds * 1000000 };
 	int saved = errno;
 
 	if (syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, &most, NULL,
@@ -475,6 +479,20 @@ void osmem_sys_wait(const uint32_t *word, uint32_t value)
 	    errno != EAGAIN && errno != EINTR && errno != ETIMEDOUT)
 		sched_yield();
 	errno = saved;
+}
+
+/* With a time limit, so that a wake that was refused is a delay. */
+void osmem_sys_wait(const uint32_t *word, uint32_t value)
+{
+	sys_wait(word, value, 100);
+}
+
+/* No function of libc's: programs replace those that sleep. */
+void osmem_sys_nap(unsigned int milliseconds)
+{
+	const uint32_t word = 0;
+
+	sys_wait(&word, 0, milliseconds);
 }
 
 void osmem_sys_wake(const uint32_t *word)

@@ -120,6 +120,12 @@ OSMEM_FN int osmem_sys_kept_stderr(void);
 OSMEM_FN void osmem_sys_wait(const uint32_t *word, uint32_t value);
 OSMEM_FN void osmem_sys_wake(const uint32_t *word);
 
+/* What the calling thread is called in lists of threads; 15 bytes. */
+OSMEM_FN void osmem_sys_name_thread(const char *name);
+
+/* Sleeps, or less; below a second. */
+OSMEM_FN void osmem_sys_nap(unsigned int milliseconds);
+
 /*
  * Around a fork, the lock of stdio's list of files, where malloc is ours: who
  * has it may wait for a file, and who has the file for malloc.

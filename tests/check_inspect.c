@@ -307,7 +307,7 @@ START_TEST(info_names_version_and_options)
 	static const char *const keys[] = {
 		"mode",  "die",       "warn",       "break",      "check",
 		"stats", "hot_after", "grow_after", "cache_after",
-		"foreign", "sites",      "harden",     "deepbind"};
+		"foreign", "sites",      "harden",     "deepbind",  "purger"};
 	const char *text = print_of(info_to, 0);
 	size_t i;
 

@@ -136,6 +136,7 @@ START_TEST(defaults_are_there_before_anything_is_read)
 	expect_row("sites", "0", "default", "0|1|no|yes");
 	expect_row("fail", "no", "default", "no|nth:N|every:N|p=P:SEED");
 	expect_row("deepbind", "0", "default", "0|1|no|yes");
+	expect_row("purger", "1", "default", "0|1|no|yes");
 }
 END_TEST
 
@@ -154,7 +155,7 @@ START_TEST(every_option_can_be_read)
 	ck_assert_int_eq(osmem_option(OSMEM_OPT_GROW_AFTER), INT_MAX);
 	ck_assert_int_eq(osmem_option(OSMEM_OPT_CACHE_AFTER), 7);
 	parse("mode=auto,die=0,warn=1,break=always,stats=no,check=0,"
-	      "foreign=ignore,sites=1,deepbind=yes");
+	      "foreign=ignore,sites=1,deepbind=yes,purger=no");
 	ck_assert_str_eq(said, "");
 	ck_assert_int_eq(osmem_option(OSMEM_OPT_MODE), OS_MODE_AUTO);
 	ck_assert_int_eq(osmem_option(OSMEM_OPT_DIE), 0);
@@ -162,6 +163,7 @@ START_TEST(every_option_can_be_read)
 	ck_assert_int_eq(osmem_option(OSMEM_OPT_BREAK), OS_BREAK_ALWAYS);
 	ck_assert_int_eq(osmem_option(OSMEM_OPT_STATS), 0);
 	ck_assert_int_eq(osmem_option(OSMEM_OPT_CHECK), 0);
+	ck_assert_int_eq(osmem_option(OSMEM_OPT_PURGER), 0);
 	ck_assert_int_eq(osmem_option(OSMEM_OPT_FOREIGN), OS_FOREIGN_IGNORE);
 	ck_assert_int_eq(osmem_option(OSMEM_OPT_SITES), 1);
 	ck_assert_int_eq(osmem_option(OSMEM_OPT_DEEPBIND), 1);
@@ -370,6 +372,7 @@ START_TEST(code_sets_options_within_their_range)
 		{OSMEM_OPT_SITES, 0, 1},
 		{OSMEM_OPT_HARDEN, 0, 2},
 		{OSMEM_OPT_DEEPBIND, 0, 1},
+		{OSMEM_OPT_PURGER, 0, 1},
 	};
 
 	/* But for fail, which is no number. */

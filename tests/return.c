@@ -58,6 +58,7 @@ enum who {
 	EXITED,
 	BOUNCE,
 	SHRINK,
+	TURNS,
 	WHOS
 };
 
@@ -75,7 +76,8 @@ static const char *const who_names[WHOS] = {
 	"swap",   /* eight threads, each those of the next one */
 	"exited", /* main, what eight threads left that have ended */
 	"bounce", /* one thread, the fifth time */
-	"shrink"  /* one thread, after having shrunk each block to an eighth */
+	"shrink", /* one thread, after having shrunk each block to an eighth */
+	"turns"   /* eight threads, their own, the fifth time, with pauses */
 };
 
 static const struct sizes {
@@ -114,7 +116,8 @@ static const char *const selection[] = {
 	"mixed/second/exited",  "mixed/none/shrink",  "8M/none/shrink",
 	"64/forward/both",      "small/random/both",  "8M/random/other",
 	"300K/random/exited",   "8M/quarter/exited",  "mixed/random/asleep",
-	"small/second/asleep",
+	"small/second/asleep",  "64/random/turns",    "mixed/random/turns",
+	"16K/second/turns",
 };
 
 /* What one thread allocates. All tables are resident before. */
@@ -221,6 +224,7 @@ static void plan(const struct sizes *s, enum order order, enum who who)
 	size_t i;
 
 	part_count = who == ASLEEP || who == OWN || who == SWAP ||
+				     who == TURNS ||
 				     who == EXITED ?
 			     THREADS : 1;
 	for (i = 0; i < part_count; i++) {
@@ -283,6 +287,7 @@ static void empty_next(struct part *p)
 
 static void bounce(struct part *p)
 {
+	struct timespec pause = {.tv_nsec = 30000000};
 	size_t i;
 	int round;
 
@@ -290,6 +295,8 @@ static void bounce(struct part *p)
 		fill(p);
 		for (i = 0; i < p->count; i++)
 			front_free(p->blocks[i]);
+		if (p->who == TURNS)
+			nanosleep(&pause, NULL);
 	}
 	fill(p);
 }
@@ -405,6 +412,9 @@ static void allocate(enum who who)
 	case BOUNCE:
 		all_parts(bounce);
 		break;
+	case TURNS:
+		team_do(bounce);
+		break;
 	case SELF:
 	case SHRINK:
 		all_parts(fill);
@@ -420,6 +430,7 @@ static void release(enum who who)
 {
 	switch (who) {
 	case OWN:
+	case TURNS:
 		team_do(empty);
 		break;
 	case BOTH:
@@ -500,6 +511,12 @@ static bool run(const struct sizes *s, enum order order, enum who who,
 
 static bool is_possible(enum order order, enum who who)
 {
+	/*
+	 * What is live there stands where larger blocks were, whose pages are
+	 * no live block's and cannot be known.
+	 */
+	if (who == TURNS && order > SECOND)
+		return false;
 	if (order == NONE && who != SHRINK)
 		return false;
 	return FRONT_THREADS || who == SELF || who == BOUNCE || who == SHRINK;

@@ -37,6 +37,7 @@ static const struct expected {
 	{"harden", "0=0 1=1 2=2 no=0 yes=1 ", 0, OSMEM_CONF_HARDEN},
 	{"fail", "", 0, 0},
 	{"deepbind", "0=0 1=1 no=0 yes=1 ", 0, 0},
+	{"purger", "0=0 1=1 no=0 yes=1 ", 0, 1},
 };
 
 static int want[OSMEM_OPT_COUNT];
