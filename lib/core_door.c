@@ -49,6 +49,26 @@ static inline __attribute__((always_inline)) void door_end(void)
 	door_end_with(NULL);
 }
 
+/* Returns p, as door_end_with. */
+static OSMEM_COLD void *door_start_purger(void *p)
+{
+	osmem_purger_start();
+	return p;
+}
+
+/*
+ * Ends a request for memory. A purger is started from here, as who is given
+ * memory has none of libc's locks.
+ */
+static inline void *door_give(void *p)
+{
+	p = door_end_with(p);
+	if (unlikely(atomic_load_explicit(&osmem_region_wants,
+					  memory_order_relaxed)))
+		p = door_start_purger(p);
+	return p;
+}
+
 /* The long way, to whoever serves the request. */
 void *osmem_core_alloc_aligned(size_t size, size_t alignment)
 {
@@ -56,7 +76,7 @@ void *osmem_core_alloc_aligned(size_t size, size_t alignment)
 		alignment = OSMEM_ALIGN;
 	if (unlikely(!osmem_thread_begin()))
 		return osmem_nested_alloc(size, alignment);
-	return door_end_with(osmem_core_serve(size, alignment));
+	return door_give(osmem_core_serve(size, alignment));
 }
 
 static void *door_alloc_long(size_t size)
@@ -130,26 +150,13 @@ static __attribute__((noinline)) void *door_alloc_plain(size_t size)
 						 osmem_core_serve_map(size));
 }
 
-/* Returns p, as door_end_with. */
-static OSMEM_COLD void *door_start_purger(void *p)
-{
-	osmem_purger_start();
-	return p;
-}
-
-/*
- * The short way to a slab, where nobody else wants to see it. A purger is
- * started from here, as who is given memory has none of libc's locks.
- */
+/* The short way to a slab, where nobody else wants to see it. */
 static __attribute__((noinline)) void *door_alloc_slot(size_t size)
 {
 	void *p = NULL;
 
 	if (size - 1 < OSMEM_CLASS_LARGEST && likely(osmem_thread_begin()))
-		p = door_end_with(osmem_hot_refill(size));
-	if (unlikely(atomic_load_explicit(&osmem_region_wants,
-					  memory_order_relaxed)))
-		p = door_start_purger(p);
+		p = door_give(osmem_hot_refill(size));
 	return likely(p != NULL) ? p : door_alloc_long(size);
 }
 
