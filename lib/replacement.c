@@ -36,6 +36,7 @@
 #include "stretch.c"
 
 #include "region.c"
+#include "region_idle.c"
 
 #include "span.c"
 

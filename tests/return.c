@@ -511,10 +511,7 @@ static bool run(const struct sizes *s, enum order order, enum who who,
 
 static bool is_possible(enum order order, enum who who)
 {
-	/*
-	 * What is live there stands where larger blocks were, whose pages are
-	 * no live block's and cannot be known.
-	 */
+	/* What is live stands where larger blocks were: pages of nobody's. */
 	if (who == TURNS && order > SECOND)
 		return false;
 	if (order == NONE && who != SHRINK)
