@@ -225,10 +225,10 @@ static void init_after_fork_in_child(void)
 	osmem_lock_after_fork(&osmem_sites_lock);
 	if (begun)
 		init_keep_limits();
+	osmem_purger_after_fork();
 	osmem_lock_after_fork(&osmem_core_lock);
 	osmem_hard_after_fork(true);
 	osmem_thread_after_fork(true);
-	osmem_purger_after_fork();
 	osmem_thread_end_if(begun);
 	osmem_sys_unlock_files(true);
 }

@@ -8,6 +8,7 @@
  */
 #include "purger.h"
 
+#include "lock.h"
 #include "options.h"
 #include "region.h"
 #include "sys.h"
@@ -44,12 +45,19 @@ static size_t purger_room(struct osmem_region_range idle)
 	return use + use / 4 + idle.least / 2;
 }
 
+static void purger_keep(bool kept)
+{
+	osmem_lock(&osmem_core_lock);
+	osmem_region_keep(kept);
+	osmem_unlock(&osmem_core_lock);
+}
+
 static void *purger_run(void *unused)
 {
 	int naps = 0;
 
 	osmem_sys_name_thread("osmem-purger");
-	osmem_region_keep(true);
+	purger_keep(true);
 	while (naps < PURGER_NAPS) {
 		size_t room;
 
@@ -64,7 +72,7 @@ static void *purger_run(void *unused)
 			osmem_thread_end();
 		}
 	}
-	osmem_region_keep(false);
+	purger_keep(false);
 	atomic_store_explicit(&purger_state, PURGER_NONE, memory_order_relaxed);
 	return unused;
 }

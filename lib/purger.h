@@ -18,7 +18,7 @@
  */
 OSMEM_FN OSMEM_COLD void osmem_purger_start(void);
 
-/* It is not in the child of a fork. Outside the core's lock. */
+/* It is not in the child of a fork. Core's lock: a handler's may be its own. */
 OSMEM_FN void osmem_purger_after_fork(void);
 
 #endif

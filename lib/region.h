@@ -134,7 +134,7 @@ OSMEM_VAR atomic_bool osmem_region_wants;
 
 /*
  * There is a purger, or none any more: while there is one more may lie there
- * for nothing, as it says. Takes the lock.
+ * for nothing, as it says, which takes the lock.
  */
 OSMEM_FN void osmem_region_keep(bool kept);
 OSMEM_FN void osmem_region_allow(size_t bytes);

@@ -314,17 +314,13 @@ static void region_restart(struct region_time now, size_t bytes)
 
 void osmem_region_keep(bool kept)
 {
-	struct region_time now = region_now();
-	size_t most;
+	size_t most = (learn.most << OSMEM_UNIT_SHIFT) / REGION_KEPT_SHARE;
 
-	osmem_lock(&osmem_core_lock);
-	most = (learn.most << OSMEM_UNIT_SHIFT) / REGION_KEPT_SHARE;
 	if (most < learn.allowance)
 		most = learn.allowance;
 	learn.kept = kept;
 	learn.again = 0;
-	region_restart(now, kept ? most : 0);
-	osmem_unlock(&osmem_core_lock);
+	region_restart(region_now(), kept ? most : 0);
 }
 
 void osmem_region_allow(size_t bytes)
