@@ -11,6 +11,7 @@
 
 #include "lock.h"
 #include "must.h"
+#include "options.h"
 #include "suite.h"
 #include "workload.h"
 
@@ -383,6 +384,9 @@ static void fork_once(void (*work)(uintptr_t seed), uintptr_t seed)
 	MUST(pid >= 0);
 	if (pid == 0) {
 		alarm(120);
+		/* ThreadSanitizer ends children that start one. */
+		if (OSMEM_THREAD_SANITIZER)
+			osmem_options_parse("purger=0");
 		work(seed);
 		_exit(0);
 	}
