@@ -104,8 +104,8 @@ void osmem_purger_start(void)
 	int saved = errno;
 
 	atomic_store_explicit(&osmem_region_wants, false, memory_order_relaxed);
-	if (!OSMEM_CONF_THREADS || osmem_sys_is_alone() ||
-	    osmem_option(OSMEM_OPT_PURGER) == 0 ||
+	if (!OSMEM_CONF_THREADS || osmem_option(OSMEM_OPT_PURGER) == 0 ||
+	    !osmem_sys_has_company() ||
 	    !atomic_compare_exchange_strong_explicit(
 		    &purger_state, &state, PURGER_THERE, memory_order_relaxed,
 		    memory_order_relaxed))

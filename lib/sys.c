@@ -460,6 +460,18 @@ uint32_t osmem_sys_thread(void)
 	return (uint32_t)syscall(SYS_gettid);
 }
 
+/* A directory has a link for each of its own, and two. */
+bool osmem_sys_has_company(void)
+{
+	int saved = errno;
+	struct stat tasks;
+	bool has = !osmem_sys_is_alone() &&
+		   stat("/proc/self/task", &tasks) == 0 && tasks.st_nlink > 3;
+
+	errno = saved;
+	return has;
+}
+
 void osmem_sys_name_thread(const char *name)
 {
 	prctl(PR_SET_NAME, name);

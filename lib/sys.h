@@ -120,6 +120,9 @@ OSMEM_FN int osmem_sys_kept_stderr(void);
 OSMEM_FN void osmem_sys_wait(const uint32_t *word, uint32_t value);
 OSMEM_FN void osmem_sys_wake(const uint32_t *word);
 
+/* Whether the process has a second thread now: asks the kernel. */
+OSMEM_FN bool osmem_sys_has_company(void);
+
 /* What the calling thread is called in lists of threads; 15 bytes. */
 OSMEM_FN void osmem_sys_name_thread(const char *name);
 
