@@ -181,24 +181,27 @@ void ops_count_others(int by)
 	ops_count += (unsigned int)by;
 }
 
+/* A gap that somebody watches, and that is cut, moves down into the block. */
 void ops_lose(char *low, char *end)
 {
 	for (unsigned int i = 0; i < OPS_LIVE; i++) {
 		struct ops_block *b = &ops_live[i];
 		size_t left = (size_t)((unsigned char *)low - b->p);
+		size_t usable;
 
-		if (b->p == NULL || (char *)b->p >= end ||
-		    (char *)b->p + b->usable <= low)
+		if (b->p == NULL || (char *)b->p >= end)
 			continue;
 		if (ops_is_lost(b->p, low, end)) {
 			ops_forget(b);
 			continue;
 		}
-		ops_bytes -= b->usable;
-		b->usable = os_malloc_usable_size(b->p);
-		ops_bytes += b->usable;
-		FUZZ_MUST(b->usable <= left, "%zu of %zu bytes", b->usable,
-			  left);
+		usable = os_malloc_usable_size(b->p);
+		if (usable == b->usable)
+			continue;
+		FUZZ_MUST(usable < b->usable && usable <= left,
+			  "%zu of %zu bytes", usable, left);
+		ops_bytes -= b->usable - usable;
+		b->usable = usable;
 		if (b->size > b->usable)
 			b->size = b->usable;
 		ops_fill(b);
