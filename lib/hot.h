@@ -123,12 +123,13 @@ static inline bool osmem_hot_keeps(const void *ptr, size_t size)
 }
 
 /*
- * Whether size bytes may have been asked for of a slot. The smallest ones serve
- * all up to their ends.
+ * Whether size bytes may have been asked for of a slot: as above, in one
+ * comparison. The smallest ones serve all up to their ends.
  */
 static inline bool osmem_hot_was_for(size_t slot, size_t size)
 {
-	return osmem_hot_fits(slot, size - 1 < 7 ? 8 : size);
+	return likely(slot - size <= slot / 2) ||
+	       (size - 1 < 7 && osmem_hot_fits(slot, 8));
 }
 
 /* As osmem_thread_free, for who knows the size. */

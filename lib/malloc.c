@@ -7,6 +7,7 @@
  * must stay in one object, or static programs get libc's malloc beside it.
  */
 #include "core.h"
+#include "cxx.h"
 #include "hard.h"
 #include "hot.h"
 #include "init.h"
@@ -370,10 +371,44 @@ ALIAS(cfree, free);
 #endif
 
 /*
+ * The C++ news that are called most; the others, of the C++ runtime, call these
+ * or malloc. Only the shared object calls them so (Makefile.am): a static
+ * program's are its runtime's.
+ */
+EXPORT void *osmem_new_array(size_t size);
+
+static __attribute__((noinline)) void *malloc_new_slow(size_t size)
+{
+	const void *caller = __builtin_return_address(0);
+	void *p = malloc_slow(size);
+
+	while (unlikely(p == NULL)) {
+		p = osmem_cxx_no_memory(caller, size);
+		if (p == NULL)
+			p = malloc_slow(size);
+	}
+	return p;
+}
+
+static inline void *malloc_new(size_t size)
+{
+	osmem_stats_count(OSMEM_STATS_MALLOC, size);
+	return osmem_thread_alloc(size, malloc_new_slow);
+}
+
+EXPORT void *osmem_new(size_t size)
+{
+	return malloc_new(size);
+}
+
+EXPORT void *osmem_new_array(size_t size)
+{
+	return malloc_new(size);
+}
+
+/*
  * The C++ deletes, under their mangled names: sizes and alignments that do not
- * fit the block are seen. The news stay the C++ runtime's: they call malloc,
- * and a C library cannot throw. Weak, so that a static C++ runtime may bring
- * its own.
+ * fit the block are seen. Weak, so that a static C++ runtime may bring its own.
  */
 #if __SIZEOF_SIZE_T__ == __SIZEOF_INT__
 #define DELETE(before, after) before##j##after

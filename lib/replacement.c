@@ -75,6 +75,8 @@
 
 #include "inspect.c"
 
+#include "cxx.c"
+
 #include "malloc.c"
 
 #include "dlopen.c"

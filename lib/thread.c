@@ -33,7 +33,7 @@ enum {
 	THREAD_BIN_GROWTH = 4,
 	THREAD_BIN_MOST = 128 * 1024,
 	THREAD_BIN_TINY = 64, /* of these twice at first */
-	THREAD_BIN_SLOTS = 2048, /* of large ones 2 or 8 times the most */
+	THREAD_BIN_SLOTS = 8192, /* of large ones 2 or 8 times the most */
 	/* A bin of a class that is being given up: a share of what is used. */
 	THREAD_BIN_SHARE = 16,
 	/* What all bins together may pin then, a page for each slot. */
@@ -43,7 +43,7 @@ enum {
 	THREAD_PART = 4, /* of what a thread uses: a good one */
 	THREAD_LARGE = 1024,             /* slots of which a few make a page */
 	THREAD_LARGEST = 32 * 1024,
-	THREAD_LARGE_BYTES = 640 * 1024, /* of them in all bins */
+	THREAD_LARGE_BYTES = 1024 * 1024, /* of them in all bins */
 	THREAD_LARGE_OWN = 32 * 1024,    /* of them in a thread's, besides */
 	THREAD_LARGE_SHARE = 16,         /* and a share of what it uses */
 	THREAD_LARGE_STEP = 32 * 1024,
