@@ -286,8 +286,10 @@ void osmem_core_free(const char *call, void *ptr)
 void osmem_core_free_sized(const char *call, void *ptr, size_t alignment,
 			   size_t asked, size_t most)
 {
-	if ((alignment == 0 || (uintptr_t)ptr % alignment == 0) &&
-	    osmem_hot_was_for(osmem_hot_usable(ptr), asked)) {
+	size_t slot = osmem_hot_usable(ptr);
+
+	if ((alignment == 0 || (uintptr_t)ptr % alignment == 0) && slot != 0 &&
+	    osmem_hot_was_for(slot, asked)) {
 		osmem_core_free(call, ptr);
 		return;
 	}

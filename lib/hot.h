@@ -123,8 +123,8 @@ static inline bool osmem_hot_keeps(const void *ptr, size_t size)
 }
 
 /*
- * Whether size bytes may have been asked for of a slot: as above, in one
- * comparison. The smallest ones serve all up to their ends.
+ * Whether size bytes may have been asked for of a slot, which there is: as
+ * above, in one comparison. The smallest ones serve all up to their ends.
  */
 static inline bool osmem_hot_was_for(size_t slot, size_t size)
 {
