@@ -2,7 +2,7 @@
 /*
  * slab.h - a slab: units cut into slots of one size class, and its record.
  *
- * A slot is handed out, or free in exactly one place: a thread's bin for the
+ * A slot is handed out, or free in exactly one place: its owner's bin for the
  * class (thread.h), the slab's map, its remote list (what other threads
  * freed), not carved yet, or gone with its pages. The map is a bit for each
  * slot, out of line. A free slot's second word is the mark: the process's

@@ -263,33 +263,20 @@ static void thread_widen(struct osmem_thread *t, unsigned int class)
 	osmem_thread_set_most(t, class, most < limit ? most : limit);
 }
 
-/* Slots of one of the thread's slabs, up to the first that is not. Lock. */
-static size_t thread_put_run(struct osmem_thread *t, struct osmem_slab *s,
-			     void *const *slots, size_t count)
-{
-	uint32_t used = osmem_slab_in_use(s);
-	size_t idle = osmem_slab_idle(s);
-	size_t n = osmem_slab_put(s, slots, count);
-
-	osmem_slab_catch_up(s);
-	osmem_thread_account(t, s, used, idle);
-	osmem_thread_settle_put(t, s);
-	return n;
-}
-
-/* Slots that the thread has used go back to their slabs. Lock. */
+/* Slots that the thread has used go back to their slabs, its own. Lock. */
 static void thread_put(struct osmem_thread *t, void *const *slots, size_t count)
 {
-	size_t n;
-
-	for (; count != 0; slots += n, count -= n) {
+	while (count != 0) {
 		struct osmem_slab *s = osmem_slab_or_nobody(*slots);
+		uint32_t used = osmem_slab_in_use(s);
+		size_t idle = osmem_slab_idle(s);
+		size_t n = osmem_slab_put(s, slots, count);
 
-		n = 1;
-		if (likely(osmem_slab_owner(s) == t))
-			n = thread_put_run(t, s, slots, count);
-		else
-			osmem_thread_expel(t, s, *slots);
+		osmem_slab_catch_up(s);
+		slots += n;
+		count -= n;
+		osmem_thread_account(t, s, used, idle);
+		osmem_thread_settle_put(t, s);
 	}
 }
 
@@ -309,22 +296,20 @@ void osmem_thread_cut(struct osmem_thread *t, unsigned int class,
 
 /*
  * A slot in a bin keeps a page, or more: no more of them than a share of those
- * in use, reached by quarters, as a class that is in use has its turns.
+ * in use, reached by quarters, as a class that is in use has its turns. Lock.
  */
-bool osmem_thread_narrow(struct osmem_thread *t, unsigned int class,
-			 ptrdiff_t share)
+static void thread_narrow(struct osmem_thread *t, unsigned int class)
 {
 	size_t size = thread_rules[class].size;
+	ptrdiff_t share = (ptrdiff_t)t->used[class] / THREAD_BIN_SHARE;
 	ptrdiff_t least = thread_bin_least(size);
-	ptrdiff_t most = thread_most(t, class);
 
 	if (share < least || size >= THREAD_LARGE)
 		share = least;
-	if (share < most / THREAD_BIN_GROWTH)
-		share = most / THREAD_BIN_GROWTH;
-	if (most > share)
+	if (share < thread_most(t, class) / THREAD_BIN_GROWTH)
+		share = thread_most(t, class) / THREAD_BIN_GROWTH;
+	if (thread_most(t, class) > share)
 		osmem_thread_set_most(t, class, share);
-	return most > share;
 }
 
 /*
@@ -379,8 +364,7 @@ void osmem_thread_watch(struct osmem_thread *t)
 static void thread_judge(struct osmem_thread *t, unsigned int class)
 {
 	if (thread_is_given_up(t, class)) {
-		osmem_thread_narrow(t, class, (ptrdiff_t)t->used[class] /
-						      THREAD_BIN_SHARE);
+		thread_narrow(t, class);
 		/* We may not come here again. */
 		osmem_thread_drain(t, class, false, NULL, 0);
 	}
@@ -421,11 +405,11 @@ static void thread_reopen(struct osmem_thread *t, unsigned int class)
 static void thread_make_room(struct osmem_thread *t, unsigned int class)
 {
 	osmem_thread_enter(t);
-	if (osmem_thread_credit(t, class) != OSMEM_THREAD_CREDIT)
+	if (t->credit[class] != OSMEM_THREAD_CREDIT)
 		thread_widen(t, class);
 	else if (thread_most(t, class) == 0)
 		thread_reopen(t, class);
-	osmem_thread_set_credit(t, class, OSMEM_THREAD_CREDIT);
+	t->credit[class] = OSMEM_THREAD_CREDIT;
 	thread_judge(t, class);
 	osmem_thread_leave(t);
 }
@@ -558,7 +542,6 @@ static uintptr_t *thread_fill(struct osmem_thread *t, unsigned int class)
 void *osmem_thread_refill(unsigned int class)
 {
 	struct osmem_thread *t = osmem_thread_attach();
-	unsigned int credit;
 	uintptr_t *slot;
 
 	if (t == NULL)
@@ -566,7 +549,10 @@ void *osmem_thread_refill(unsigned int class)
 	if (unlikely(thread_rules[class].size > t->sizes) &&
 	    class < NUM_CLASSES)
 		osmem_thread_know(t, class);
-	/* Who is new may have filled it; others have one, or one written to. */
+	/*
+	 * Who is new may have filled it on the way; others come for one, or
+	 * with one that was written to.
+	 */
 	slot = *t->top[class];
 	if (slot != t->no_slot) {
 		if (unlikely(!osmem_slab_is_marked(slot)))
@@ -576,11 +562,10 @@ void *osmem_thread_refill(unsigned int class)
 		return slot;
 	}
 	osmem_thread_enter(t);
-	credit = osmem_thread_credit(t, class);
-	if (credit != 0 || thread_most(t, class) == 0)
+	if (t->credit[class] != 0 || thread_most(t, class) == 0)
 		thread_widen(t, class);
-	if (credit != 0)
-		osmem_thread_set_credit(t, class, credit - 1);
+	if (t->credit[class] != 0)
+		t->credit[class]--;
 	slot = thread_fill(t, class);
 	if (t->peak[class] < t->used[class])
 		t->peak[class] = (uint32_t)t->used[class];

@@ -23,8 +23,6 @@ enum {
 	OSMEM_THREAD_LISTS
 };
 
-enum { OSMEM_THREAD_BACK = 4 };
-
 /*
  * What the fast paths read comes first. It, and what is said of bins, are the
  * thread's own. The lock guards what comes after it and the records of the
@@ -35,9 +33,8 @@ enum { OSMEM_THREAD_BACK = 4 };
  */
 struct osmem_thread {
 	/*
-	 * A bin is an array of free slots of a class, small ones of others'
-	 * slabs among them: top is the last one, and it is full when that is
-	 * end. Before them stands what is no slot and
+	 * A bin is an array of free slots of a class: top is the last one, and
+	 * it is full when that is end. Before them stands what is no slot and
 	 * bears no mark, so to be empty is to have a last slot that looks
 	 * wrong. No slot says what else is in a bin: what a program writes into
 	 * freed blocks steers nothing. The two are apart by OSMEM_CLASSES.
@@ -54,12 +51,7 @@ struct osmem_thread {
 	uintptr_t no_slot[2];	       /* stands before a bin's slots */
 	void **bin[OSMEM_CLASSES];     /* where that stands */
 	uint16_t space[OSMEM_CLASSES]; /* how many slots have a place */
-	/*
-	 * Refills that may make it grow. Written under the lock, and read
-	 * without one by the thread: relaxed, as an old one only makes a bin
-	 * wider or narrower than it would be.
-	 */
-	_Atomic(uint8_t) credit[OSMEM_CLASSES];
+	uint8_t credit[OSMEM_CLASSES]; /* refills that may make it grow */
 	void **spare;                  /* places that no bin has had yet */
 	uint8_t refused;    /* refills until more of them are asked for */
 	ptrdiff_t large;    /* bytes that bins of large slots may hold */
@@ -79,12 +71,6 @@ struct osmem_thread {
 	struct osmem_thread *next;      /* of all that were ever made */
 	struct osmem_thread *next_free; /* among those without a thread */
 	size_t carved;			/* of its slabs, when it came to rest */
-	/*
-	 * Others' slabs of which all has come back, by slots that its bins
-	 * had, and how many: for who leaves the lock. None while nobody has it.
-	 */
-	struct osmem_slab *back[OSMEM_THREAD_BACK];
-	unsigned int backs;
 };
 
 /* Of a thread on a slow path, to the fast paths: its bins are empty. */

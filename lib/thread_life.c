@@ -71,7 +71,7 @@ static void thread_abandon_bin(struct osmem_thread *t, unsigned int class)
 {
 	osmem_thread_cut(t, class, 0);
 	osmem_thread_set_most(t, class, 0);
-	osmem_thread_set_credit(t, class, 0);
+	t->credit[class] = 0;
 }
 
 /*
@@ -192,26 +192,6 @@ static size_t thread_discard_spent(struct osmem_thread *t)
 	return bytes;
 }
 
-/* What bins have of others' is theirs to give back after that. Lock. */
-static void thread_empty_bins(struct osmem_thread *t)
-{
-	unsigned int class;
-
-	for (class = 0; class < OSMEM_CLASSES; class++)
-		osmem_thread_cut(t, class, 0);
-}
-
-static void thread_empty_mine(void)
-{
-	struct osmem_thread *t = osmem_thread_mine;
-
-	if (t == &thread_none)
-		return;
-	osmem_thread_enter(t);
-	thread_empty_bins(t);
-	osmem_thread_leave(t);
-}
-
 static size_t thread_trim_one(struct osmem_thread *t, bool all)
 {
 	size_t bytes = 0;
@@ -219,6 +199,9 @@ static size_t thread_trim_one(struct osmem_thread *t, bool all)
 	unsigned int class;
 
 	osmem_thread_enter(t);
+	if (all && t == osmem_thread_mine)
+		for (class = 0; class < OSMEM_CLASSES; class++)
+			osmem_thread_cut(t, class, 0);
 	if (all)
 		osmem_thread_collect(t);
 	bytes += thread_discard_spent(t);
@@ -239,11 +222,8 @@ static bool thread_waits(void)
 }
 
 /* What waits is not idle yet, and may be all there is. */
-void osmem_thread_look_all(void)
+static void thread_look_all(struct osmem_thread *t)
 {
-	struct osmem_thread *t = atomic_load_explicit(&threads.all,
-						      memory_order_acquire);
-
 	for (; t != NULL; t = t->next) {
 		osmem_thread_enter(t);
 		osmem_thread_look(t);
@@ -260,12 +240,10 @@ static bool thread_trim_all(bool all)
 
 	if (t == NULL || osmem_thread_is_forking())
 		return false;
-	if (all) {
+	if (all)
 		osmem_region_set_refused(false);
-		thread_empty_mine();
-	} else if (thread_waits()) {
-		osmem_thread_look_all();
-	}
+	else if (thread_waits())
+		thread_look_all(t);
 	osmem_region_learn();
 	if (!all && !osmem_region_should_purge())
 		return false;
@@ -339,14 +317,16 @@ void osmem_thread_shut(bool shut)
 	struct osmem_thread *t = atomic_load_explicit(&threads.all,
 						      memory_order_acquire);
 	bool begun = osmem_thread_begin();
+	unsigned int class;
 
 	atomic_fetch_add_explicit(&osmem_slab_shut, shut ? 1 : -1,
 				  memory_order_relaxed);
 	thread_end_rest();
 	for (; t != NULL; t = t->next) {
 		osmem_thread_enter(t);
-		if (t == osmem_thread_mine)
-			thread_empty_bins(t);
+		for (class = 0; t == osmem_thread_mine && class < OSMEM_CLASSES;
+		     class++)
+			osmem_thread_cut(t, class, 0);
 		thread_name_slabs(t);
 		osmem_thread_leave(t);
 	}

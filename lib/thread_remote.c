@@ -2,22 +2,17 @@
 /*
  * thread_remote.c - slots that one thread has allocated and another frees.
  *
- * They go into the bin of who frees, while they are small and it has room; or
- * to their slabs' remote lists, without a lock. Who frees the first that the
- * owner is to know of posts the slab to it; the owner takes what was posted of
- * a class when it needs slots of it; and where it may not come by, who frees
- * does that for it, under its lock. Must never touch another thread's bin.
+ * They go to their slabs' remote lists, without a lock. Who frees the first
+ * that the owner is to know of posts the slab to it; the owner takes what was
+ * posted of a class when it needs slots of it; and where it may not come by,
+ * who frees does that for it, under its lock. Must never touch a bin.
  */
 #include "thread_state.h"
 
 #include "lock.h"
-#include "report.h"
 #include "slab_remote.h"
 
 OSMEM_VAR_DEFINED struct osmem_slab osmem_thread_closed;
-
-/* From so many bytes on a slot of another's slab does not go into a bin. */
-enum { THREAD_GUEST = 1024 };
 
 /*
  * The slab's posted bit is ours: it stands on no stack. The owner may end
@@ -182,41 +177,6 @@ bool osmem_thread_release_remote(struct osmem_slab *s, void *ptr)
 	return freed.count != 0;
 }
 
-void osmem_thread_expel(struct osmem_thread *t, struct osmem_slab *s, void *ptr)
-{
-	struct osmem_slab_freed freed;
-	uint32_t index;
-
-	if (unlikely(!osmem_slab_is_marked(ptr)))
-		osmem_report_written(ptr, s->size);
-	osmem_slab_find(s, ptr, &index);
-	freed = osmem_slab_free_remote(s, ptr, index);
-	/* 0: freed twice, by another thread at once: it is there already. */
-	if (freed.count == 0 || !osmem_slab_is_due(s, &freed))
-		return;
-	if (osmem_slab_waits_more(&freed) != 0)
-		osmem_region_add_waiting(
-			(ptrdiff_t)osmem_slab_waits_more(&freed));
-	if (freed.told)
-		osmem_thread_post(s);
-	if (!osmem_slab_has_come_back(s, freed.count))
-		return;
-	if (t->backs < OSMEM_THREAD_BACK)
-		t->back[t->backs] = s;
-	t->backs++;
-}
-
-void osmem_thread_harvest_back(struct osmem_slab *const *back,
-			       unsigned int backs)
-{
-	unsigned int i;
-
-	for (i = 0; i < backs && i < OSMEM_THREAD_BACK; i++)
-		osmem_thread_harvest(back[i]);
-	if (backs > OSMEM_THREAD_BACK && !osmem_thread_is_forking())
-		osmem_thread_look_all();
-}
-
 /* The slow path begins where there is a duty: the free itself takes no lock. */
 static OSMEM_COLD __attribute__((noinline)) void
 thread_end_free(void *ptr, osmem_thread_rest *rest, struct osmem_slab *s,
@@ -227,81 +187,29 @@ thread_end_free(void *ptr, osmem_thread_rest *rest, struct osmem_slab *s,
 	rest(ptr, NULL, true);
 }
 
-/*
- * A bin of small slots is full: true when the slot has gone into it, as it has
- * been refilled since it was full the last time. Otherwise it becomes smaller,
- * or each of its slots would keep a page of somebody's who may need it.
- */
-static bool thread_make_way(unsigned int class, void *ptr)
+/* Not inline, and ends in calls: it has no registers to save for others. */
+__attribute__((noinline)) void
+osmem_thread_free_remote(void *ptr, const char *call, osmem_thread_rest *rest)
 {
-	struct osmem_thread *t = osmem_thread_self;
-
-	if (osmem_thread_credit(t, class) != OSMEM_THREAD_CREDIT) {
-		osmem_thread_flush(ptr);
-		return true;
-	}
-	osmem_thread_begin();
-	if (osmem_thread_narrow(t, class, 0)) {
-		osmem_thread_enter(t);
-		osmem_thread_cut(t, class, 0);
-		osmem_thread_leave(t);
-	}
-	osmem_thread_end();
-	return false;
-}
-
-/* The bin has no room. */
-static __attribute__((noinline)) void
-thread_free_away(void *ptr, const char *call, osmem_thread_rest *rest,
-		 struct osmem_slab *s, uint32_t index)
-{
-	const struct osmem_thread *t = osmem_thread_self;
-	unsigned int class = s->class;
+	struct osmem_slab *s = osmem_slab_held(ptr);
+	const struct osmem_thread *self = osmem_thread_self;
+	uintptr_t owner =
+		atomic_load_explicit(&s->owner, memory_order_relaxed);
 	struct osmem_slab_freed freed;
+	uint32_t index;
 
-	if (class < osmem_class_of(THREAD_GUEST) &&
-	    t->end[class] != t->bin[class] && thread_make_way(class, ptr))
+	if (unlikely(owner == 0) || unlikely(owner == (uintptr_t)self) ||
+	    unlikely((owner & OSMEM_SLAB_TORN) != 0) ||
+	    unlikely(self == &osmem_thread_busy) ||
+	    unlikely(!osmem_slab_find(s, ptr, &index)) ||
+	    unlikely(osmem_slab_is_marked(ptr))) {
+		rest(ptr, call, false);
 		return;
+	}
 	freed = osmem_slab_free_remote(s, ptr, index);
 	if (unlikely(freed.count == 0))
 		rest(ptr, call, false);
 	else if (osmem_slab_is_due(s, &freed))
 		thread_end_free(ptr, rest, s, freed.count,
 				osmem_slab_waits_more(&freed), freed.told);
-}
-
-/*
- * Not inline, and ends in calls: it has no registers to save for others. What
- * is small goes into the thread's bin, if that has room. Who has no bins has no
- * ends either.
- */
-__attribute__((noinline)) void
-osmem_thread_free_remote(void *ptr, const char *call, osmem_thread_rest *rest)
-{
-	struct osmem_slab *s = osmem_slab_held(ptr);
-	struct osmem_thread *t = osmem_thread_self;
-	uintptr_t owner =
-		atomic_load_explicit(&s->owner, memory_order_relaxed);
-	uint32_t index;
-	void ***top;
-	void **place;
-
-	if (unlikely(owner == 0) || unlikely(owner == (uintptr_t)t) ||
-	    unlikely((owner & OSMEM_SLAB_TORN) != 0) ||
-	    unlikely(t == &osmem_thread_busy) ||
-	    unlikely(!osmem_slab_find(s, ptr, &index)) ||
-	    unlikely(osmem_slab_is_marked(ptr))) {
-		rest(ptr, call, false);
-		return;
-	}
-	top = osmem_thread_top(t, s->class);
-	place = *top;
-	if (s->class >= osmem_class_of(THREAD_GUEST) ||
-	    place >= top[OSMEM_CLASSES]) {
-		thread_free_away(ptr, call, rest, s, index);
-		return;
-	}
-	osmem_slab_set_mark(ptr);
-	place[1] = ptr;
-	*top = place + 1;
 }

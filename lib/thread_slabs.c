@@ -140,7 +140,7 @@ uint32_t osmem_thread_take_remote(struct osmem_thread *t, struct osmem_slab *s,
 	uint32_t count = osmem_slab_collect(s, posted, place, most);
 
 	if (count != 0)
-		osmem_thread_set_credit(t, s->class, OSMEM_THREAD_CREDIT);
+		t->credit[s->class] = OSMEM_THREAD_CREDIT;
 	osmem_thread_account(t, s, used, idle);
 	if (count > most || posted)
 		osmem_thread_settle(t, s);
@@ -186,16 +186,8 @@ void osmem_thread_enter(struct osmem_thread *t)
 
 void osmem_thread_leave(struct osmem_thread *t)
 {
-	struct osmem_slab *back[OSMEM_THREAD_BACK];
-	unsigned int backs = t->backs;
-
 	osmem_thread_tell(t, THREAD_UNTOLD);
-	if (unlikely(backs != 0))
-		memcpy(back, t->back, sizeof(back));
-	t->backs = 0;
 	osmem_unlock(&t->lock);
-	if (unlikely(backs != 0))
-		osmem_thread_harvest_back(back, backs);
 	if (unlikely(osmem_region_should_purge()))
 		osmem_thread_trim(false);
 }

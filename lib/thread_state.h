@@ -27,19 +27,6 @@ OSMEM_FN void osmem_thread_tell(struct osmem_thread *t, ptrdiff_t least);
  */
 enum { OSMEM_THREAD_CREDIT = 255 };
 
-static inline unsigned int osmem_thread_credit(const struct osmem_thread *t,
-					       unsigned int class)
-{
-	return atomic_load_explicit(&t->credit[class], memory_order_relaxed);
-}
-
-static inline void osmem_thread_set_credit(struct osmem_thread *t,
-					   unsigned int class, unsigned int n)
-{
-	atomic_store_explicit(&t->credit[class], (uint8_t)n,
-			      memory_order_relaxed);
-}
-
 /* The bytes of a structure, places for bins behind it included. */
 enum { OSMEM_THREAD_AREA = 512 * 1024 };
 
@@ -87,10 +74,6 @@ OSMEM_FN void osmem_thread_lend(ptrdiff_t bytes);
 /* Keeps the last so many slots of a bin: one's own, or of who has ended. */
 OSMEM_FN void osmem_thread_cut(struct osmem_thread *t, unsigned int class,
 			       ptrdiff_t keep);
-
-/* It may hold less, a quarter or that share of slots; whether so. No lock. */
-OSMEM_FN bool osmem_thread_narrow(struct osmem_thread *t, unsigned int class,
-				  ptrdiff_t share);
 
 /* To another list of the thread's. */
 OSMEM_FN void osmem_thread_move(struct osmem_thread *t, struct osmem_slab *s,
@@ -151,20 +134,6 @@ OSMEM_FN void osmem_thread_harvest_pooled(struct osmem_slab *s,
 
 /* As osmem_thread_release, for a slab that is not the thread's. No lock. */
 OSMEM_FN bool osmem_thread_release_remote(struct osmem_slab *s, void *ptr);
-
-/*
- * A slot of another's slab, out of a bin, goes to where it belongs; what that
- * comes to is looked after when the thread's lock is left.
- */
-OSMEM_FN void osmem_thread_expel(struct osmem_thread *t, struct osmem_slab *s,
-				 void *ptr);
-
-/* So many of these slabs, or more than there is room for. No lock. */
-OSMEM_FN void osmem_thread_harvest_back(struct osmem_slab *const *back,
-					unsigned int backs);
-
-/* Takes what was posted to any thread. No lock. */
-OSMEM_FN void osmem_thread_look_all(void);
 
 /* Empties the calling thread's bins when it uses little of what it did. */
 OSMEM_FN void osmem_thread_watch(struct osmem_thread *t);
