@@ -351,9 +351,8 @@ void osmem_thread_watch(struct osmem_thread *t)
 	if (t->bytes >= t->most / THREAD_LITTLE)
 		return;
 	t->most = t->bytes;
+	/* Of those that may hold nothing, too: they may have been narrowed. */
 	for (class = 0; class < OSMEM_CLASSES; class++) {
-		if (thread_most(t, class) == 0)
-			continue;
 		osmem_thread_cut(t, class, 0);
 		osmem_thread_set_most(t, class, 0);
 	}

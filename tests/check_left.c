@@ -329,6 +329,73 @@ START_TEST(what_waits_is_counted_again_in_a_child)
 }
 END_TEST
 
+/* Bins for most classes, of which there are very many then. */
+static void *allocate_one_of_each_and_wait(void *unused)
+{
+	size_t size;
+
+	for (size = 16; size <= 16384; size += 16)
+		os_free(os_malloc(size));
+	pthread_barrier_wait(&step);
+	pthread_barrier_wait(&step);
+	return unused;
+}
+
+enum { SLEEPERS = 4, LARGE = 1500, LARGES = 400, SMALLS = 20000 };
+
+/*
+ * With so many bins one of few slots is narrowed to none when its class is
+ * given up. If the thread uses little at that moment, all places of bins are
+ * cleared: what was in it must have gone before.
+ */
+START_TEST(what_a_narrowed_bin_holds_is_not_lost)
+{
+	static void *large[LARGES];
+	static void *small[SMALLS];
+	pthread_t thread[SLEEPERS];
+	unsigned int class = osmem_class_of(LARGE);
+	struct osmem_thread *t;
+	bool met = false;
+	size_t i;
+
+	pthread_barrier_init(&step, NULL, SLEEPERS + 1);
+	for (i = 0; i < SLEEPERS; i++)
+		MUST_EQ(pthread_create(&thread[i], NULL,
+				       allocate_one_of_each_and_wait, NULL),
+			0);
+	pthread_barrier_wait(&step);
+	for (i = 0; i < SMALLS; i++)
+		small[i] = os_malloc(16 + i % 500);
+	/* Those bins grow, so that there are places to clear. */
+	for (i = 0; i < 20 * SMALLS; i++) {
+		os_free(small[i * 7919 % SMALLS]);
+		small[i * 7919 % SMALLS] = os_malloc(16 + i % 500);
+	}
+	for (i = 0; i < LARGES; i++)
+		large[i] = os_malloc(LARGE);
+	t = osmem_thread_mine;
+	for (i = 0; i < LARGES; i++) {
+		if (t->end[class] - t->bin[class] < 4 &&
+		    t->top[class] == t->end[class] &&
+		    t->top[class] != t->bin[class] &&
+		    t->used[class] * 4 < t->peak[class] * (size_t)3) {
+			t->most = t->bytes * 4 + 4;
+			met = true;
+		}
+		os_free(large[i]);
+	}
+	MUST(met);
+	for (i = 0; i < SMALLS; i++)
+		os_free(small[i]);
+	os_malloc_trim(0);
+	MUST_EQ(t->used[class], 0);
+	MUST_EQ(os_heap_check(), 0);
+	pthread_barrier_wait(&step);
+	for (i = 0; i < SLEEPERS; i++)
+		pthread_join(thread[i], NULL);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("left");
@@ -349,6 +416,7 @@ int main(void)
 	tcase_add_test(tcase, two_threads_that_free_a_slot_at_once);
 	tcase_add_test(tcase, what_waits_in_pools_does_not_stay_too_much);
 	tcase_add_test(tcase, what_waits_is_counted_again_in_a_child);
+	tcase_add_test(tcase, what_a_narrowed_bin_holds_is_not_lost);
 	suite_add_tcase(suite, tcase);
 	return suite_run(suite);
 }
