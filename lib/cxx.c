@@ -30,17 +30,12 @@ typedef void cxx_handler(void);
 typedef cxx_handler *cxx_get_handler(void);
 typedef void *cxx_new(size_t size);
 
-/* As the library or the program around the caller sees it. */
-static void *cxx_find_for(const void *caller, const char *name)
+/* As a library sees it that is loaded, or the program. */
+static void *cxx_find_in(const char *file, const char *name)
 {
-	Dl_info info;
-	void *handle;
+	void *handle = dlopen(file, RTLD_LAZY | RTLD_NOLOAD);
 	void *symbol;
 
-	if (dladdr == NULL || dlopen == NULL || dlclose == NULL ||
-	    dladdr(caller, &info) == 0)
-		return NULL;
-	handle = dlopen(info.dli_fname, RTLD_LAZY | RTLD_NOLOAD);
 	if (handle == NULL)
 		return NULL;
 	symbol = dlsym(handle, name);
@@ -48,14 +43,29 @@ static void *cxx_find_for(const void *caller, const char *name)
 	return symbol;
 }
 
+/*
+ * As the caller's library sees it; or the program; or the runtimes that there
+ * are, as a caller that ends in a jump leaves only its own to be seen.
+ */
 static void *cxx_find(const void *caller, const char *name)
 {
-	void *symbol;
+	static const char *const runtimes[] = {
+		"libstdc++.so.6", "libc++.so.1", "libc++abi.so.1"};
+	void *symbol = NULL;
+	Dl_info info;
+	size_t i;
 
-	if (dlsym == NULL)
+	if (dlopen == NULL || dlclose == NULL || dlsym == NULL ||
+	    dladdr == NULL)
 		return NULL;
-	symbol = cxx_find_for(caller, name);
-	return symbol == NULL ? dlsym(RTLD_NEXT, name) : symbol;
+	if (dladdr(caller, &info) != 0)
+		symbol = cxx_find_in(info.dli_fname, name);
+	if (symbol == NULL)
+		symbol = dlsym(RTLD_NEXT, name);
+	for (i = 0; i < sizeof(runtimes) / sizeof(*runtimes); i++)
+		if (symbol == NULL)
+			symbol = cxx_find_in(runtimes[i], name);
+	return symbol;
 }
 
 /* As POSIX wants it: no cast. */

@@ -377,6 +377,10 @@ ALIAS(cfree, free);
  */
 EXPORT void *osmem_new_array(size_t size);
 
+/*
+ * Its return address is the caller's of operator new, where the compiler makes
+ * a jump of the call; else it says nothing.
+ */
 static __attribute__((noinline)) void *malloc_new_slow(size_t size)
 {
 	const void *caller = __builtin_return_address(0);
