@@ -367,7 +367,7 @@ START_TEST(what_a_narrowed_bin_holds_is_not_lost)
 	for (i = 0; i < SMALLS; i++)
 		small[i] = os_malloc(16 + i % 500);
 	/* Those bins grow, so that there are places to clear. */
-	for (i = 0; i < 20 * SMALLS; i++) {
+	for (i = 0; i < 4 * SMALLS; i++) {
 		os_free(small[i * 7919 % SMALLS]);
 		small[i * 7919 % SMALLS] = os_malloc(16 + i % 500);
 	}
