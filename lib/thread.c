@@ -31,9 +31,8 @@ enum {
 	/* A bin starts small and grows while it proves too small. */
 	THREAD_BIN_FIRST = 1024,
 	THREAD_BIN_GROWTH = 4,
-	THREAD_BIN_MOST = 128 * 1024,
+	THREAD_BIN_MOST = 128 * 1024, /* of large ones 2 or 8 times that */
 	THREAD_BIN_TINY = 64, /* of these twice at first */
-	THREAD_BIN_SLOTS = 8192, /* of large ones 2 or 8 times the most */
 	/* A bin of a class that is being given up: a share of what is used. */
 	THREAD_BIN_SHARE = 16,
 	/* What all bins together may pin then, a page for each slot. */
@@ -88,8 +87,6 @@ void osmem_thread_make_rules(void)
 			.size = (uint32_t)size,
 			.first = thread_at_least_one(first / size),
 			.most = thread_at_least_one(most / size)};
-		if (thread_rules[class].most > THREAD_BIN_SLOTS)
-			thread_rules[class].most = THREAD_BIN_SLOTS;
 		places += thread_places(&thread_rules[class]);
 	}
 	/* However bins grow, there is a place for each class. */
