@@ -42,7 +42,7 @@ enum {
 	THREAD_PART = 4, /* of what a thread uses: a good one */
 	THREAD_LARGE = 1024,             /* slots of which a few make a page */
 	THREAD_LARGEST = 32 * 1024,
-	THREAD_LARGE_BYTES = 1024 * 1024, /* of them in all bins */
+	THREAD_LARGE_BYTES = 2048 * 1024, /* of them in all bins */
 	THREAD_LARGE_OWN = 32 * 1024,    /* of them in a thread's, besides */
 	THREAD_LARGE_SHARE = 16,         /* and a share of what it uses */
 	THREAD_LARGE_STEP = 32 * 1024,
@@ -118,8 +118,9 @@ void osmem_thread_lend(ptrdiff_t bytes)
 
 /*
  * All bins of large slots together hold so many bytes and no more, but for the
- * first of each thread. It asks for them in steps, and not at all while there
- * are none, or all threads would write to one line all the time.
+ * first of each thread, and none of them in slots that are more than half. It
+ * asks for them in steps, and not at all while there are none, or all threads
+ * would write to one line all the time.
  */
 static bool thread_promise(struct osmem_thread *t, ptrdiff_t bytes)
 {
@@ -158,7 +159,10 @@ static bool thread_reserve(struct osmem_thread *t, size_t size, ptrdiff_t more)
 	/* What gets less asks for nothing, though its own share has shrunk. */
 	if (more < 0 && above > t->promised)
 		above = t->promised;
-	if (!thread_promise(t, above > 0 ? above : 0)) {
+	if (above < 0)
+		above = 0;
+	if ((above > t->promised && size > THREAD_LARGE_BYTES / 2) ||
+	    !thread_promise(t, above)) {
 		t->refused = THREAD_LARGE_REFUSED;
 		return false;
 	}
