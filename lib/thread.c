@@ -20,11 +20,17 @@ static struct {
 	atomic_size_t large;
 } thread_bins;
 
-/* How many slots a bin holds at first, and at most. */
+/*
+ * How many slots a bin holds at first, and at most; and the two places that it
+ * has for them, one after the other, in words behind a thread's structure: it
+ * is not given pages for what it may hold before it has grown.
+ */
 static struct thread_rule {
 	uint32_t size; /* of a slot */
 	uint16_t first;
 	uint16_t most;
+	uint32_t near;
+	uint32_t far;
 } thread_rules[OSMEM_CLASSES];
 
 enum {
@@ -58,20 +64,10 @@ static uint16_t thread_at_least_one(size_t count)
 	return (uint16_t)(count == 0 ? 1 : count);
 }
 
-/* Bytes of places that a bin may have in turn. */
-static size_t thread_places(const struct thread_rule *rule)
-{
-	size_t most = rule->most;
-	size_t slots = 0;
-
-	for (; most > rule->first; most = (most + 3) / THREAD_BIN_GROWTH)
-		slots += most + OSMEM_THREAD_BELOW;
-	return (slots + most + OSMEM_THREAD_BELOW) * sizeof(void *);
-}
-
 void osmem_thread_make_rules(void)
 {
-	size_t places = sizeof(struct osmem_thread);
+	uint32_t words = OSMEM_THREAD_BELOW;
+	struct thread_rule *rule;
 	unsigned int class;
 
 	for (class = 0; class < OSMEM_CLASSES; class++) {
@@ -83,15 +79,20 @@ void osmem_thread_make_rules(void)
 			first *= 2;
 		else if (size >= THREAD_LARGE)
 			most *= size >= THREAD_LARGEST ? 8 : 2;
-		thread_rules[class] = (struct thread_rule){
-			.size = (uint32_t)size,
-			.first = thread_at_least_one(first / size),
-			.most = thread_at_least_one(most / size)};
-		places += thread_places(&thread_rules[class]);
+		rule = &thread_rules[class];
+		rule->size = (uint32_t)size;
+		rule->first = thread_at_least_one(first / size);
+		rule->most = thread_at_least_one(most / size);
+		rule->near = words;
+		words += rule->first + OSMEM_THREAD_BELOW;
 	}
-	/* However bins grow, there is a place for each class. */
-	OSMEM_ASSERT(places <= OSMEM_THREAD_AREA);
-	(void)places;
+	for (class = 0; class < OSMEM_CLASSES; class++) {
+		rule = &thread_rules[class];
+		rule->far = words;
+		words += rule->most + OSMEM_THREAD_BELOW;
+	}
+	OSMEM_ASSERT(sizeof(struct osmem_thread) + words * sizeof(void *) <=
+		     OSMEM_THREAD_AREA);
 }
 
 /* --- bins --- */
@@ -186,32 +187,28 @@ size_t osmem_thread_held(const struct osmem_thread *t)
 	return bytes;
 }
 
-/* Places for so many slots. What the bin had before is not used again. */
-static bool thread_make_space(struct osmem_thread *t, unsigned int class,
+/* A place for so many slots. */
+static void thread_make_space(struct osmem_thread *t, unsigned int class,
 			      ptrdiff_t most)
 {
+	const struct thread_rule *rule = &thread_rules[class];
+	bool far = most > rule->first;
+	void **place = (void **)(t + 1) + (far ? rule->far : rule->near);
 	ptrdiff_t count = t->top[class] - t->bin[class];
-	void **limit = (void **)((char *)t + OSMEM_THREAD_AREA);
-	void **bin;
+	void **bin = t->bin[class];
 
-	if (most <= t->space[class])
-		return true;
-	if (most < THREAD_BIN_GROWTH * t->space[class])
-		most = THREAD_BIN_GROWTH * t->space[class];
-	if (most > thread_rules[class].most)
-		most = thread_rules[class].most;
-	if (limit - t->spare < most + OSMEM_THREAD_BELOW)
-		return false;
+	/* It never comes nearer while it holds anything. */
+	if (bin >= place || most == 0)
+		return;
+	place = osmem_thread_begin_place(t, place);
 	if (count < 0)
 		count = 0;
-	bin = osmem_thread_begin_place(t, t->spare);
-	memcpy(bin + 1, t->bin[class] + 1, (size_t)count * sizeof(void *));
-	t->top[class] = bin + count;
-	t->end[class] = bin + thread_most(t, class);
-	t->bin[class] = bin;
-	t->space[class] = (uint16_t)most;
-	t->spare = bin + 1 + most;
-	return true;
+	memcpy(place + 1, bin + 1, (size_t)count * sizeof(void *));
+	t->top[class] = place + count;
+	t->end[class] = place + thread_most(t, class);
+	t->bin[class] = place;
+	if (far)
+		t->far += (rule->most + OSMEM_THREAD_BELOW) * sizeof(void *);
 }
 
 void osmem_thread_set_most(struct osmem_thread *t, unsigned int class,
@@ -221,10 +218,7 @@ void osmem_thread_set_most(struct osmem_thread *t, unsigned int class,
 
 	if (more == 0 || !thread_reserve(t, thread_rules[class].size, more))
 		return;
-	if (!thread_make_space(t, class, most)) {
-		thread_reserve(t, thread_rules[class].size, -more);
-		return;
-	}
+	thread_make_space(t, class, most);
 	if ((most == 0) != (most == more))
 		atomic_fetch_add_explicit(&thread_bins.bins,
 					  most == 0 ? (size_t)-1 : 1,
@@ -328,17 +322,17 @@ static bool thread_is_given_up(struct osmem_thread *t, unsigned int class)
 }
 
 /* The bins have been emptied: the pages of their places go back, if many. */
-static void thread_purge_places(struct osmem_thread *t)
+void osmem_thread_purge_places(struct osmem_thread *t)
 {
 	size_t page = osmem_sys_page_size();
 	uintptr_t start = osmem_up(
-		(uintptr_t)((void **)(t + 1) + OSMEM_THREAD_BELOW), page);
-	size_t size = osmem_up((uintptr_t)t->spare, page) - start;
+		(uintptr_t)((void **)(t + 1) + thread_rules[0].far), page);
 
-	if ((uintptr_t)t->spare < start + THREAD_PLACES)
+	if (t->far < THREAD_PLACES)
 		return;
 	osmem_thread_clear_places(t);
-	osmem_region_purge_bytes((void *)start, size);
+	osmem_region_purge_bytes((void *)start,
+				 (uintptr_t)t + OSMEM_THREAD_AREA - start);
 }
 
 /*
@@ -357,7 +351,7 @@ void osmem_thread_watch(struct osmem_thread *t)
 		osmem_thread_cut(t, class, 0);
 		osmem_thread_set_most(t, class, 0);
 	}
-	thread_purge_places(t);
+	osmem_thread_purge_places(t);
 }
 
 /* Slots have come back. Half of a bin that is full makes room. Lock. */

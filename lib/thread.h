@@ -50,10 +50,9 @@ struct osmem_thread {
 	uint16_t tops[OSMEM_THREAD_STEPS];
 	uintptr_t no_slot[2];	       /* stands before a bin's slots */
 	void **bin[OSMEM_CLASSES];     /* where that stands */
-	uint16_t space[OSMEM_CLASSES]; /* how many slots have a place */
 	uint8_t credit[OSMEM_CLASSES]; /* refills that may make it grow */
-	void **spare;                  /* places that no bin has had yet */
 	uint8_t refused;    /* refills until more of them are asked for */
+	size_t far;         /* bytes of places for all that bins may hold */
 	ptrdiff_t large;    /* bytes that bins of large slots may hold */
 	ptrdiff_t promised; /* of these, by all threads' account */
 

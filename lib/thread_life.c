@@ -90,6 +90,7 @@ static void thread_dismantle(struct osmem_thread *t)
 	osmem_thread_collect(t);
 	for (class = 0; class < OSMEM_CLASSES; class++)
 		thread_abandon_bin(t, class);
+	osmem_thread_purge_places(t);
 	for (list = 0; list < OSMEM_THREAD_LISTS; list++)
 		while (t->lists[list] != NULL)
 			thread_abandon(t, t->lists[list]);
@@ -341,11 +342,9 @@ void osmem_thread_clear_places(struct osmem_thread *t)
 	void **bin = osmem_thread_begin_place(t, (void **)(t + 1));
 	unsigned int class;
 
-	for (class = 0; class < OSMEM_CLASSES; class++) {
+	for (class = 0; class < OSMEM_CLASSES; class++)
 		t->bin[class] = t->top[class] = t->end[class] = bin;
-		t->space[class] = 0;
-	}
-	t->spare = bin + 1;
+	t->far = 0;
 }
 
 void osmem_thread_know(struct osmem_thread *t, unsigned int last)
