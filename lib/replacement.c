@@ -47,6 +47,7 @@
 #include "mapped.c"
 
 #include "slab.c"
+#include "slab_slots.c"
 #include "slab_tear.c"
 #include "slab_look.c"
 

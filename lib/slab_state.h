@@ -65,9 +65,11 @@ static inline struct slab_row slab_slots(const struct osmem_slab *s,
 {
 	if (s->by_slot)
 		return (struct slab_row){piece, piece};
-	return (struct slab_row){(piece << osmem_slab_piece_shift) / s->size,
-				 (((piece + 1) << osmem_slab_piece_shift) - 1) /
-					 s->size};
+	return (struct slab_row){
+		slab_index_at(piece << osmem_slab_piece_shift, s->magic,
+			      s->size),
+		slab_index_at(((piece + 1) << osmem_slab_piece_shift) - 1,
+			      s->magic, s->size)};
 }
 
 static inline size_t slab_piece_size(const struct osmem_slab *s)

@@ -113,6 +113,11 @@ void osmem_thread_set_most(struct osmem_thread *t, unsigned int of,
 	(void)most;
 }
 
+void osmem_thread_purge_places(struct osmem_thread *t)
+{
+	(void)t;
+}
+
 size_t osmem_thread_held(const struct osmem_thread *t)
 {
 	(void)t;

@@ -22,23 +22,23 @@
  * fault: thread_remote.c s|~(osmem_slab_word)OSMEM_SLAB_POSTED|-1L|
  * fault: thread_remote.c s|= s->posted_next;|= NULL;|
  * fault: thread_remote.c s|if (s == NULL) {|if (true) {|
- * fault: slab.c s|posted ? 0 : old & OSMEM_SLAB_POSTED|0|
+ * fault: slab_slots.c s|posted ? 0 : old & OSMEM_SLAB_POSTED|0|
  * fault: slab_state.h s/(rest + OSMEM_SLAB_ONE)/rest/
  * fault: slab_state.h s/<< OSMEM_SLAB_LINK . link/| link/
- * fault: slab.c s/add_waiting(-slab_waits/add_waiting(slab_waits/
+ * fault: slab_slots.c s/add_waiting(-slab_waits/add_waiting(slab_waits/
  * fault: thread_remote.c s|if (back)|if (0)|
  * fault: slab_remote.h s|(!atomic_compare_exchange_weak|(!store_always|
  * fault: slab_remote.h s|memory_order_acq_rel|memory_order_relaxed|
  * fault: slab_remote.h s|memory_order_acq_rel|memory_order_release|
  * fault: slab_remote.h s|memory_order_acq_rel|memory_order_acquire|
- * fault: slab.c s|while (!atomic_compare_exchange_weak|while (!store_always|
- * fault: slab.c s|memory_order_acq_rel|memory_order_relaxed|
- * fault: slab.c s|memory_order_acq_rel|memory_order_release|
- * fault: slab.c s|used - (count > most ? count - most : 0)|used|
- * fault: slab.c s|used - (count > most ? count - most : 0)|used - count|
- * fault: slab.c s|slot.0. = 0;|;|
+ * fault: slab_slots.c s|(!atomic_compare_exchange_weak|(!store_always|
+ * fault: slab_slots.c s|memory_order_acq_rel|memory_order_relaxed|
+ * fault: slab_slots.c s|memory_order_acq_rel|memory_order_release|
+ * fault: slab_slots.c s|used - (count > most ? count - most : 0)|used|
+ * fault: slab_slots.c s|- (count > most ? count - most : 0)|- count|
+ * fault: slab_slots.c s|slot.0. = 0;|;|
  * fault: slab.h s|osmem_slab_waiting(s) >= |osmem_slab_waiting(s) > |
- * fault: slab.c s/	osmem_slab_collect(s, false, NULL, 0);/	;/
+ * fault: slab_slots.c s/	osmem_slab_collect(s, false, NULL, 0);/	;/
  * fault: thread_slabs.c s/return count < most ? count : most/return count/
  * all: slab_remote.h s|count . SLAB_UNSEEN >= part|count >= unseen; 0|
  * all: thread_remote.c s/= 0; class < OSMEM_CLASSES/= only; class == only/
@@ -68,8 +68,8 @@ static unsigned int only;
 #include "slab_remote.h"
 
 #include "slab.c"
+#include "slab_slots.c"
 #include "slab_tear.c"
-
 #include "thread_slabs.c"
 #include "thread_remote.c"
 
