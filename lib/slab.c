@@ -3,7 +3,7 @@
  * slab.c - records: their shapes, making and deleting, owners.
  *
  * Making and deleting need the core's lock, the rest is the holder's. Must
- * never touch a slot.
+ * never write to a slot.
  */
 #include "slab_remote.h"
 

@@ -8,8 +8,9 @@
  */
 #include "slab_remote.h"
 
-#include "check.h"
 #include "sys.h"
+
+#include <string.h>
 
 enum {
 	/* About so many bytes of fresh slots are handed out at once. */
@@ -108,17 +109,21 @@ slab_put_row(struct osmem_slab *s, void *const *slots, size_t count)
 	if ((step != size && step != -size) || offset >= s->most)
 		return 0;
 	row.first = slab_index(s, slot);
-	n = row.first % SLAB_WORD;
-	n = step > 0 ? SLAB_WORD - n : n + 1;
+	n = row.first % SLAB_WORD + 1;
+	/* The next slab may be one of the same slots. */
+	if (step > 0) {
+		size_t left = slab_index(s, s->start + s->most) - row.first;
+
+		n = SLAB_WORD + 1 - n;
+		if (n > left)
+			n = left;
+	}
 	if (count > n)
 		count = n;
 	for (n = 0; n < count && slots[n] == slot; n++, slot += step)
 		if (((const uintptr_t *)(const void *)slot)[1] !=
 		    (key ^ (uintptr_t)slot))
 			break;
-	/* The next slab may be one of the same slots. */
-	while (step > 0 && n != 0 && offset + (n - 1) * s->size >= s->most)
-		n--;
 	if (n == 0)
 		return 0;
 	row.last = row.first;

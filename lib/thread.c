@@ -21,9 +21,9 @@ static struct {
 } thread_bins;
 
 /*
- * How many slots a bin holds at first, and at most; and the two places that it
- * has for them, one after the other, in words behind a thread's structure: it
- * is not given pages for what it may hold before it has grown.
+ * How many slots a bin holds at first, and at most; and where its place for
+ * the one and for the other is, in words behind a thread's structure: those for
+ * few slots are together, and take no pages for what bins may hold later.
  */
 static struct thread_rule {
 	uint32_t size; /* of a slot */
@@ -53,7 +53,7 @@ enum {
 	THREAD_LARGE_SHARE = 16,         /* and a share of what it uses */
 	THREAD_LARGE_STEP = 32 * 1024,
 	THREAD_LARGE_REFUSED = 8,        /* refills without asking for more */
-	THREAD_PLACES = 16 * 1024, /* of bins: less is not given back */
+	THREAD_PLACES = 64 * 1024, /* of bins: for less none are given back */
 	/* Of so many bytes or more a quarter is little. */
 	THREAD_MUCH = 512 * 1024,
 	THREAD_LITTLE = 4
@@ -162,8 +162,10 @@ static bool thread_reserve(struct osmem_thread *t, size_t size, ptrdiff_t more)
 		above = t->promised;
 	if (above < 0)
 		above = 0;
-	if ((above > t->promised && size > THREAD_LARGE_BYTES / 2) ||
-	    !thread_promise(t, above)) {
+	/* It would be refused each time, and the others would wait for that. */
+	if (above > t->promised && size > THREAD_LARGE_BYTES / 2)
+		return false;
+	if (!thread_promise(t, above)) {
 		t->refused = THREAD_LARGE_REFUSED;
 		return false;
 	}

@@ -46,7 +46,7 @@ static inline void **osmem_thread_begin_place(struct osmem_thread *t,
 /* No bin has a place yet. No lock. */
 OSMEM_FN void osmem_thread_clear_places(struct osmem_thread *t);
 
-/* The same, of bins that are empty, if that gives many pages back. */
+/* The same, of bins that are empty, if it may give many pages back. */
 OSMEM_FN void osmem_thread_purge_places(struct osmem_thread *t);
 
 /*

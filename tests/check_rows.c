@@ -138,6 +138,37 @@ START_TEST(a_row_that_comes_twice_is_reported)
 }
 END_TEST
 
+/* One of a row is written to while it is in the bin. */
+static void write_into_row(void *which)
+{
+	size_t i;
+
+	for (i = 0; i < count; i++) {
+		os_free(blocks[i]);
+		if (i == (uintptr_t)which)
+			((volatile uintptr_t *)blocks[i])[1] ^= 1;
+	}
+	os_malloc_trim(0);
+}
+
+START_TEST(a_row_with_one_that_was_written_to_is_reported)
+{
+	static const uintptr_t which[] = {0, 1, 5, 7, 8, 37, 63, 64, 65, 900};
+	struct child child;
+	size_t i;
+
+	fill(64);
+	for (i = 0; i < sizeof(which) / sizeof(which[0]); i++) {
+		child_run(&child, write_into_row, (void *)which[i]);
+		if (!child_was_killed_by(&child, SIGABRT))
+			child_show(&child);
+		MUST(child_was_killed_by(&child, SIGABRT));
+		MUST(strstr(child.text, "write after free") != NULL);
+	}
+	release_rest();
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("rows");
@@ -149,6 +180,8 @@ int main(void)
 	tcase_add_loop_test(tcase, rows_of_every_class_go_in_and_out, 0,
 			    osmem_class_of(16384) + 1);
 	tcase_add_test(tcase, a_row_that_comes_twice_is_reported);
+	tcase_add_test(tcase,
+		       a_row_with_one_that_was_written_to_is_reported);
 	suite_add_tcase(suite, tcase);
 	return suite_run(suite);
 }
