@@ -48,8 +48,9 @@ enum {
 	THREAD_PART = 4, /* of what a thread uses: a good one */
 	THREAD_LARGE = 1024,             /* slots of which a few make a page */
 	THREAD_LARGEST = 32 * 1024,
-	THREAD_LARGE_BYTES = 2048 * 1024, /* of them in all bins */
-	THREAD_LARGE_OWN = 32 * 1024,    /* of them in a thread's, besides */
+	THREAD_LARGE_BYTES = 2048 * 1024, /* of them in all bins, */
+	THREAD_LARGE_MOST = 1024 * 1024, /* and in those of one thread, */
+	THREAD_LARGE_OWN = 32 * 1024,    /* besides so many of each */
 	THREAD_LARGE_SHARE = 16,         /* and a share of what it uses */
 	THREAD_LARGE_STEP = 32 * 1024,
 	THREAD_LARGE_REFUSED = 8,        /* refills without asking for more */
@@ -118,10 +119,10 @@ void osmem_thread_lend(ptrdiff_t bytes)
 }
 
 /*
- * All bins of large slots together hold so many bytes and no more, but for the
- * first of each thread, and none of them in slots that are more than half. It
- * asks for them in steps, and not at all while there are none, or all threads
- * would write to one line all the time.
+ * All bins of large slots together hold so many bytes and no more, those of one
+ * thread half of that, but for the first of each thread. It asks for them in
+ * steps, and not at all while there are none, or all threads would write to one
+ * line all the time.
  */
 static bool thread_promise(struct osmem_thread *t, ptrdiff_t bytes)
 {
@@ -135,6 +136,8 @@ static bool thread_promise(struct osmem_thread *t, ptrdiff_t bytes)
 		step = -((t->promised - bytes) & mask);
 	if (step == 0)
 		return true;
+	if (step > 0 && bytes > THREAD_LARGE_MOST)
+		return false;
 	before = atomic_load_explicit(&thread_bins.large, memory_order_relaxed);
 	if (step > 0 && before + (size_t)step > THREAD_LARGE_BYTES)
 		return false;
@@ -163,7 +166,7 @@ static bool thread_reserve(struct osmem_thread *t, size_t size, ptrdiff_t more)
 	if (above < 0)
 		above = 0;
 	/* It would be refused each time, and the others would wait for that. */
-	if (above > t->promised && size > THREAD_LARGE_BYTES / 2)
+	if (above > t->promised && size > THREAD_LARGE_MOST)
 		return false;
 	if (!thread_promise(t, above)) {
 		t->refused = THREAD_LARGE_REFUSED;
