@@ -237,15 +237,19 @@ END_TEST
 
 START_TEST(signals_are_not_for_it)
 {
+	/* SIGHUP to SIGALRM but SIGKILL, SIGTERM and SIGCHLD are. */
+	unsigned long long mask = 0x17eff;
 	char status[4096];
 	const char *blocked;
 
+	/* qemu needs SIGBUS and SIGSEGV for itself. */
+	if (child_is_emulated())
+		mask &= ~0x440ULL;
 	run_rounds(6);
 	MUST(is_there(status, sizeof(status)));
 	blocked = strstr(status, "SigBlk:");
 	MUST(blocked != NULL);
-	/* SIGHUP to SIGALRM but SIGKILL, SIGTERM and SIGCHLD are. */
-	MUST_EQ(strtoull(blocked + 7, NULL, 16) & 0x17eff, 0x17eff);
+	MUST_EQ(strtoull(blocked + 7, NULL, 16) & mask, mask);
 }
 END_TEST
 
@@ -302,6 +306,10 @@ START_TEST(a_child_begins_without_it)
 {
 	struct child child;
 
+	if (child_is_emulated()) {
+		puts("purger: qemu aborts where such a child makes a thread");
+		return;
+	}
 	run_rounds(6);
 	MUST(is_purger_there());
 	child_run(&child, go_on_in_child, NULL);
