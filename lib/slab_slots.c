@@ -87,32 +87,18 @@ static inline uint16_t slab_touching(const struct osmem_slab *s, uint32_t piece,
 	return (uint16_t)(row.last - row.first + 1);
 }
 
-/*
- * Slots that were freed in the order of their addresses, up or down, and are in
- * one word of the map. How many; 0 when the first is none of the slab's, or is
- * not as it was left: who looks at each one finds out.
- */
-static __attribute__((noinline)) size_t
-slab_put_row(struct osmem_slab *s, void *const *slots, size_t count)
+/* How many marked slots lie in a row from the first on, in its word. */
+static inline size_t slab_row_length(const struct osmem_slab *s,
+				     void *const *slots, size_t count,
+				     uint32_t index, ptrdiff_t step)
 {
 	const char *slot = slots[0];
-	ptrdiff_t size = (ptrdiff_t)s->size;
-	ptrdiff_t step = (const char *)slots[1] - slot;
-	uintptr_t offset = (uintptr_t)slot - (uintptr_t)s->start;
 	uintptr_t key = osmem_slab_key;
-	struct slab_row row;
-	struct slab_row pieces;
-	uint64_t mask;
-	uint64_t old;
-	size_t n;
+	size_t n = index % SLAB_WORD + 1;
 
-	if ((step != size && step != -size) || offset >= s->most)
-		return 0;
-	row.first = slab_index(s, slot);
-	n = row.first % SLAB_WORD + 1;
 	/* The next slab may be one of the same slots. */
 	if (step > 0) {
-		size_t left = slab_index(s, s->start + s->most) - row.first;
+		size_t left = slab_index(s, s->start + s->most) - index;
 
 		n = SLAB_WORD + 1 - n;
 		if (n > left)
@@ -124,6 +110,30 @@ slab_put_row(struct osmem_slab *s, void *const *slots, size_t count)
 		if (((const uintptr_t *)(const void *)slot)[1] !=
 		    (key ^ (uintptr_t)slot))
 			break;
+	return n;
+}
+
+/*
+ * Slots that were freed in the order of their addresses, up or down, and are in
+ * one word of the map. How many; 0 when the first is none of the slab's, or is
+ * not as it was left: who looks at each one finds out.
+ */
+static __attribute__((noinline)) size_t
+slab_put_row(struct osmem_slab *s, void *const *slots, size_t count)
+{
+	ptrdiff_t size = (ptrdiff_t)s->size;
+	ptrdiff_t step = (const char *)slots[1] - (const char *)slots[0];
+	struct slab_row row;
+	struct slab_row pieces;
+	uint64_t mask;
+	uint64_t old;
+	size_t n;
+
+	if ((step != size && step != -size) ||
+	    (uintptr_t)slots[0] - (uintptr_t)s->start >= s->most)
+		return 0;
+	row.first = slab_index(s, slots[0]);
+	n = slab_row_length(s, slots, count, row.first, step);
 	if (n == 0)
 		return 0;
 	row.last = row.first;

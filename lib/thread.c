@@ -136,10 +136,9 @@ static bool thread_promise(struct osmem_thread *t, ptrdiff_t bytes)
 		step = -((t->promised - bytes) & mask);
 	if (step == 0)
 		return true;
-	if (step > 0 && bytes > THREAD_LARGE_MOST)
-		return false;
 	before = atomic_load_explicit(&thread_bins.large, memory_order_relaxed);
-	if (step > 0 && before + (size_t)step > THREAD_LARGE_BYTES)
+	if (step > 0 && (bytes > THREAD_LARGE_MOST ||
+			 before + (size_t)step > THREAD_LARGE_BYTES))
 		return false;
 	osmem_thread_lend(step);
 	t->promised += step;
@@ -192,13 +191,19 @@ size_t osmem_thread_held(const struct osmem_thread *t)
 	return bytes;
 }
 
+/* A bin's place for what it holds at first, or for all that it may. */
+static void **thread_place(struct osmem_thread *t, unsigned int class, bool far)
+{
+	const struct thread_rule *rule = &thread_rules[class];
+
+	return (void **)(t + 1) + (far ? rule->far : rule->near);
+}
+
 /* A place for so many slots. */
 static void thread_make_space(struct osmem_thread *t, unsigned int class,
 			      ptrdiff_t most)
 {
-	const struct thread_rule *rule = &thread_rules[class];
-	bool far = most > rule->first;
-	void **place = (void **)(t + 1) + (far ? rule->far : rule->near);
+	void **place = thread_place(t, class, most > thread_rules[class].first);
 	ptrdiff_t count = t->top[class] - t->bin[class];
 	void **bin = t->bin[class];
 
@@ -212,8 +217,6 @@ static void thread_make_space(struct osmem_thread *t, unsigned int class,
 	t->top[class] = place + count;
 	t->end[class] = place + thread_most(t, class);
 	t->bin[class] = place;
-	if (far)
-		t->far += (rule->most + OSMEM_THREAD_BELOW) * sizeof(void *);
 }
 
 void osmem_thread_set_most(struct osmem_thread *t, unsigned int class,
@@ -329,11 +332,17 @@ static bool thread_is_given_up(struct osmem_thread *t, unsigned int class)
 /* The bins have been emptied: the pages of their places go back, if many. */
 void osmem_thread_purge_places(struct osmem_thread *t)
 {
-	size_t page = osmem_sys_page_size();
-	uintptr_t start = osmem_up(
-		(uintptr_t)((void **)(t + 1) + thread_rules[0].far), page);
+	uintptr_t start = osmem_up((uintptr_t)thread_place(t, 0, true),
+				   osmem_sys_page_size());
+	size_t bytes = 0;
+	unsigned int class;
 
-	if (t->far < THREAD_PLACES)
+	for (class = 0; class < OSMEM_CLASSES; class++)
+		if (t->bin[class] >= thread_place(t, class, true))
+			bytes += (thread_rules[class].most +
+				  OSMEM_THREAD_BELOW) *
+				 sizeof(void *);
+	if (bytes < THREAD_PLACES)
 		return;
 	osmem_thread_clear_places(t);
 	osmem_region_purge_bytes((void *)start,

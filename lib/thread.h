@@ -52,7 +52,6 @@ struct osmem_thread {
 	void **bin[OSMEM_CLASSES];     /* where that stands */
 	uint8_t credit[OSMEM_CLASSES]; /* refills that may make it grow */
 	uint8_t refused;    /* refills until more of them are asked for */
-	size_t far;         /* bytes of places for all that bins may hold */
 	ptrdiff_t large;    /* bytes that bins of large slots may hold */
 	ptrdiff_t promised; /* of these, by all threads' account */
 

@@ -344,7 +344,6 @@ void osmem_thread_clear_places(struct osmem_thread *t)
 
 	for (class = 0; class < OSMEM_CLASSES; class++)
 		t->bin[class] = t->top[class] = t->end[class] = bin;
-	t->far = 0;
 }
 
 void osmem_thread_know(struct osmem_thread *t, unsigned int last)

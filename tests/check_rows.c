@@ -124,16 +124,21 @@ static void free_row_twice(void *unused)
 	os_malloc_trim(0);
 }
 
-START_TEST(a_row_that_comes_twice_is_reported)
+static void expect_report(void (*misuse)(void *), void *arg, const char *text)
 {
 	struct child child;
 
-	fill(48);
-	child_run(&child, free_row_twice, NULL);
+	child_run(&child, misuse, arg);
 	if (!child_was_killed_by(&child, SIGABRT))
 		child_show(&child);
 	MUST(child_was_killed_by(&child, SIGABRT));
-	MUST(strstr(child.text, "second free at once") != NULL);
+	MUST(strstr(child.text, text) != NULL);
+}
+
+START_TEST(a_row_that_comes_twice_is_reported)
+{
+	fill(48);
+	expect_report(free_row_twice, NULL, "second free at once");
 	release_rest();
 }
 END_TEST
@@ -154,17 +159,12 @@ static void write_into_row(void *which)
 START_TEST(a_row_with_one_that_was_written_to_is_reported)
 {
 	static const uintptr_t which[] = {0, 1, 5, 7, 8, 37, 63, 64, 65, 900};
-	struct child child;
 	size_t i;
 
 	fill(64);
-	for (i = 0; i < sizeof(which) / sizeof(which[0]); i++) {
-		child_run(&child, write_into_row, (void *)which[i]);
-		if (!child_was_killed_by(&child, SIGABRT))
-			child_show(&child);
-		MUST(child_was_killed_by(&child, SIGABRT));
-		MUST(strstr(child.text, "write after free") != NULL);
-	}
+	for (i = 0; i < sizeof(which) / sizeof(which[0]); i++)
+		expect_report(write_into_row, (void *)which[i],
+			      "write after free");
 	release_rest();
 }
 END_TEST
